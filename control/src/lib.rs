@@ -1,1 +1,15 @@
-//! To be written.
+//! The node's controller: it turns Kubernetes objects and attached pods into the dataplane's desired state.
+//!
+//! ```text
+//! source (manifests) --Objects--+
+//! cni (attached pods) --Ports---+--> desired (pure) --> push --> dataplane.sock
+//! identity (VTEP MAC) ----------+
+//! ```
+//!
+//! [`agent`] joins the parts; [`seam`] is what [`cni`] and [`node`] share with the rest. Nothing here touches a packet:
+//! when the agent is away, the dataplane goes on with the last state it was given.
+
+pub mod cni;
+pub mod node;
+pub mod push;
+pub mod seam;

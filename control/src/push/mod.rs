@@ -1,0 +1,3 @@
+//! Keeps the dataplane's state equal to the desired one.
+
+pub mod gate;
