@@ -1,1 +1,32 @@
-//! To be written.
+//! AF_XDP sockets, their memory, and the XDP programs that feed them.
+//!
+//! This is one of the two crates with `unsafe` code; what it shows outside is safe. From the bottom up:
+//! [`Area`] is the memory frames live in, [`Socket`] one (device, queue) with its four rings, [`program`]
+//! the XDP programs that steer packets into the sockets, [`device`] and [`offloads`] the few device
+//! settings that need an ioctl.
+//!
+//! The rings are our own rather than those of `xsk-rs`: version 0.11 of that crate can neither describe data
+//! at an address of our choosing, nor carry TX metadata, nor use a memory region of ours, and it keeps a
+//! handle for every socket ever opened on a region.
+//!
+//! What always holds: every address is checked against its area before it is used, no call panics, and
+//! nothing on the packet path allocates, locks or (but for [`Socket::kick`]) enters the kernel.
+
+mod area;
+mod bpf;
+pub mod bpffs;
+pub mod device;
+mod error;
+pub mod limits;
+mod mapping;
+pub mod offloads;
+mod open;
+pub mod program;
+mod ring;
+mod socket;
+mod sys;
+
+pub use area::{Area, AreaConfig, AreaError, AreaHandle, TxMetadata};
+pub use error::OpenError;
+pub use open::{Granted, Mode, SocketConfig};
+pub use socket::{Desc, Kick, MAX_CHAIN, Refused, Socket, Statistics};

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+// XDP program of the node's NIC. The NIC stays with the kernel: only packets that belong to the dataplane are
+// stolen, and when it is dead (no socket in the map) those pass as well. Anything not understood passes:
+// tagged frames, IPv6, truncated or malformed headers.
+//
+// Headers are copied with bpf_xdp_load_bytes(), which also reaches the fragments of a multi-buffer packet and
+// fails cleanly on truncated ones. Fields are in network byte order unless said otherwise.
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+// RFC 792; <linux/icmp.h> needs a C library.
+#define ICMP_ECHOREPLY 0
+#define ICMP_DEST_UNREACH 3
+#define ICMP_ECHO 8
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETERPROB 12
+#define ICMP_HEADER_LEN 8
+
+#define DIRECT         (1 << 0) // pod packets cross the wire without VXLAN
+#define TAKE_FRAGMENTS (1 << 1) // fragments to own addresses are ours
+
+// What is ours. Mirrored by `Config` in src/program/uplink.rs; host byte order where noted.
+struct config {
+	__be32 snat_address;
+	__be32 pod_network; // own podCIDR
+	__be32 pod_mask;
+	__u16 snat_first;   // host order; first > last: no SNAT
+	__u16 snat_last;    // host order, inclusive
+	__be16 vxlan_port;  // 0: no VXLAN
+	__u16 flags;        // host order
+};
+
+// Verdicts, and indices into `counters`. Mirrored by `UplinkCounters`.
+enum verdict { PASSED, VXLAN, DIRECT_POD, SNAT, ICMP_ERROR, FRAGMENT, VERDICTS };
+
+// One element with key 0. A hash and not an array, since the kernel replaces a hash element as a whole while
+// it overwrites an array's in place under the readers' eyes.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct config);
+} config SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, __be32); // an address of this node
+	__type(value, __u32);
+} own_addresses SEC(".maps");
+
+struct prefix {
+	__u32 len; // bits, host order
+	__be32 address;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct prefix); // podCIDR of another node
+	__type(value, __u32);
+} peer_pods SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, 1024);
+	__type(key, __u32); // receive queue
+	__type(value, __u32);
+} sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, VERDICTS);
+	__type(key, __u32); // enum verdict
+	__type(value, __u64);
+} counters SEC(".maps");
+
+// The first bytes behind an IPv4 header, enough for every rule: ports, or ICMP type and echo id.
+union l4 {
+	struct {
+		__be16 source;
+		__be16 dest;
+	} ports;
+	struct {
+		__u8 type;
+		__u8 code;
+		__be16 checksum;
+		__be16 id;
+	} icmp;
+	__u8 bytes[8];
+};
+
+static __always_inline int in_own_pods(const struct config *c, __be32 address)
+{
+	return (address & c->pod_mask) == c->pod_network;
+}
+
+static __always_inline int in_peer_pods(__be32 address)
+{
+	struct prefix key = { .len = 32, .address = address };
+
+	return bpf_map_lookup_elem(&peer_pods, &key) != NULL;
+}
+
+static __always_inline int in_snat_range(const struct config *c, __be16 port)
+{
+	__u16 p = bpf_ntohs(port);
+
+	return p >= c->snat_first && p <= c->snat_last;
+}
+
+static __always_inline int has_ports(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
+}
+
+// Reads the IPv4 header at `at`; returns where the transport header begins, 0 when there is no such header.
+static __always_inline __u32 load_ip(struct xdp_md *ctx, __u32 at, struct iphdr *ip)
+{
+	if (bpf_xdp_load_bytes(ctx, at, ip, sizeof(*ip)) || ip->version != 4 || ip->ihl < 5)
+		return 0;
+	return at + ip->ihl * 4;
+}
+
+// Whether an ICMP error (RFC 792: at `at`, quoting an IP header and 8 bytes) is about a packet of ours.
+// `to` is the error's destination, an own address.
+static __always_inline int quotes_ours(struct xdp_md *ctx, const struct config *c, __u32 at, __be32 to)
+{
+	struct iphdr ip;
+	union l4 l4;
+	__u32 l4_at = load_ip(ctx, at + ICMP_HEADER_LEN, &ip);
+
+	if (!l4_at)
+		return 0;
+	if (c->flags & DIRECT &&
+	    (in_own_pods(c, ip.saddr) || in_own_pods(c, ip.daddr) || in_peer_pods(ip.daddr)))
+		return 1;
+	if (ip.saddr != to || ip.frag_off & bpf_htons(0x1fff))
+		return 0;
+	if (bpf_xdp_load_bytes(ctx, l4_at, &l4, sizeof(l4)))
+		return 0;
+	if (ip.protocol == IPPROTO_UDP && c->vxlan_port && l4.ports.dest == c->vxlan_port)
+		return 1;
+	if (to != c->snat_address)
+		return 0;
+	if (has_ports(ip.protocol))
+		return in_snat_range(c, l4.ports.source);
+	return ip.protocol == IPPROTO_ICMP && l4.icmp.type == ICMP_ECHO && in_snat_range(c, l4.icmp.id);
+}
+
+static __always_inline enum verdict classify_icmp(struct xdp_md *ctx, const struct config *c, __u32 at,
+						  __be32 to, const union l4 *l4)
+{
+	switch (l4->icmp.type) {
+	case ICMP_ECHOREPLY:
+		return to == c->snat_address && in_snat_range(c, l4->icmp.id) ? SNAT : PASSED;
+	case ICMP_DEST_UNREACH:
+	case ICMP_TIME_EXCEEDED:
+	case ICMP_PARAMETERPROB:
+		return quotes_ours(ctx, c, at, to) ? ICMP_ERROR : PASSED;
+	default:
+		return PASSED;
+	}
+}
+
+static __always_inline enum verdict classify(struct xdp_md *ctx)
+{
+	__u32 zero = 0, l4_at;
+	const struct config *c = bpf_map_lookup_elem(&config, &zero);
+	__be16 ethertype;
+	struct iphdr ip;
+	union l4 l4;
+
+	if (!c || bpf_xdp_load_bytes(ctx, offsetof(struct ethhdr, h_proto), &ethertype, sizeof(ethertype)))
+		return PASSED;
+	if (ethertype != bpf_htons(ETH_P_IP))
+		return PASSED;
+	l4_at = load_ip(ctx, sizeof(struct ethhdr), &ip);
+	if (!l4_at)
+		return PASSED;
+	if (c->flags & DIRECT && in_own_pods(c, ip.daddr))
+		return DIRECT_POD;
+	// Everything below is addressed to this node.
+	if (ip.daddr != c->snat_address && !bpf_map_lookup_elem(&own_addresses, &ip.daddr))
+		return PASSED;
+	if (c->flags & DIRECT && in_peer_pods(ip.saddr))
+		return DIRECT_POD;
+	// More fragments, or an offset: there are no ports to go by, or not in all of them.
+	if (ip.frag_off & bpf_htons(0x3fff))
+		return c->flags & TAKE_FRAGMENTS ? FRAGMENT : PASSED;
+	if (bpf_xdp_load_bytes(ctx, l4_at, &l4, sizeof(l4)))
+		return PASSED;
+	if (ip.protocol == IPPROTO_UDP && c->vxlan_port && l4.ports.dest == c->vxlan_port)
+		return VXLAN;
+	if (has_ports(ip.protocol))
+		return ip.daddr == c->snat_address && in_snat_range(c, l4.ports.dest) ? SNAT : PASSED;
+	// Service frontends on the node's own addresses (NodePort, load balancer) come here as further rules.
+	if (ip.protocol == IPPROTO_ICMP)
+		return classify_icmp(ctx, c, l4_at, ip.daddr, &l4);
+	return PASSED;
+}
+
+static __always_inline int steer(struct xdp_md *ctx)
+{
+	__u32 verdict = classify(ctx);
+	__u64 *counter = bpf_map_lookup_elem(&counters, &verdict);
+
+	if (counter)
+		(*counter)++;
+	if (verdict == PASSED)
+		return XDP_PASS;
+	return bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS);
+}
+
+SEC("xdp.frags") int uplink(struct xdp_md *ctx)
+{
+	return steer(ctx);
+}
+
+// For drivers without multi-buffer XDP.
+SEC("xdp") int uplink_plain(struct xdp_md *ctx)
+{
+	return steer(ctx);
+}
+
+char _license[] SEC("license") = "Apache-2.0";
