@@ -1,0 +1,205 @@
+//! The whole plugin against a fake agent: variables and stdin in, stdout, exit status and the agent's view out.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::protocol::{self, Reply};
+use crate::result::{Interface, IpConfig};
+
+struct Outcome {
+    status: u8,
+    stdout: Value,
+    stderr: String,
+}
+
+/// An ordinary file stands for the namespace: the plugin only hands it on.
+fn variables(dir: &Path, verb: &str) -> Vec<(String, String)> {
+    let netns = dir.join("netns");
+    std::fs::write(&netns, "a namespace").unwrap();
+    let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    vec![
+        set("CNI_COMMAND", verb),
+        set("CNI_CONTAINERID", "c1"),
+        set("CNI_IFNAME", "eth0"),
+        set("CNI_NETNS", netns.to_str().unwrap()),
+        set("CNI_PATH", "/opt/cni/bin"),
+        set("CNI_ARGS", "K8S_POD_NAME=web"),
+    ]
+}
+
+fn config(dir: &Path, version: &str) -> Value {
+    json!({"cniVersion": version, "name": "headrace", "type": "headrace-cni", "runDir": dir, "unknown": {"a": 1}})
+}
+
+fn run_with(variables: Vec<(String, String)>, stdin: &str) -> Outcome {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let environment = variables.into_iter().collect();
+    let status = run(&environment, &mut stdin.as_bytes(), &mut stdout, &mut stderr);
+    let stdout = if stdout.is_empty() { Value::Null } else { serde_json::from_slice(&stdout).unwrap() };
+    Outcome { status, stdout, stderr: String::from_utf8(stderr).unwrap() }
+}
+
+/// Answers one connection; the thread returns what it was asked.
+fn agent(dir: &Path, reply: Reply) -> JoinHandle<(Request, Option<OwnedFd>)> {
+    let listener = UnixListener::bind(protocol::socket_path(dir)).unwrap();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let asked = protocol::receive_request(&stream).unwrap();
+        protocol::send_reply(&stream, &reply).unwrap();
+        asked
+    })
+}
+
+fn result() -> CniResult {
+    let interface = Interface { name: "eth0".to_owned(), ..Interface::default() };
+    let ip = IpConfig {
+        address: "10.244.1.2/32".parse().unwrap(),
+        gateway: None,
+        interface: Some(0),
+        other: serde_json::Map::new(),
+    };
+    CniResult { interfaces: vec![interface], ips: vec![ip], ..CniResult::default() }
+}
+
+#[test]
+fn add_hands_request_and_namespace_to_the_agent_and_prints_its_result() {
+    let dir = TempDir::new().unwrap();
+    let agent = agent(dir.path(), Reply::Ok(Some(result())));
+    let outcome = run_with(variables(dir.path(), "ADD"), &config(dir.path(), "0.4.0").to_string());
+    assert_eq!((outcome.status, &outcome.stdout["cniVersion"]), (0, &json!("0.4.0")));
+    assert_eq!(outcome.stdout["ips"], json!([{"address": "10.244.1.2/32", "interface": 0, "version": "4"}]));
+
+    let (request, netns) = agent.join().unwrap();
+    assert_eq!(
+        (request.verb, request.container_id.as_str(), request.ifname.as_str()),
+        (Verb::Add, "c1", "eth0")
+    );
+    assert_eq!(request.args["K8S_POD_NAME"], "web");
+    assert_eq!(request.config, config(dir.path(), "0.4.0"));
+    let mut text = String::new();
+    File::from(netns.unwrap()).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "a namespace");
+}
+
+#[test]
+fn the_agents_error_is_printed_as_it_came() {
+    let dir = TempDir::new().unwrap();
+    let error = CniError::new(ErrorCode::POOL_EXHAUSTED, "no address").details("delete pods");
+    let agent = agent(dir.path(), Reply::Error(error));
+    let outcome = run_with(variables(dir.path(), "ADD"), &config(dir.path(), "1.0.0").to_string());
+    assert_eq!(outcome.status, 1);
+    let expected = json!({"cniVersion": "1.0.0", "code": 102, "msg": "no address", "details": "delete pods"});
+    assert_eq!(outcome.stdout, expected);
+    agent.join().unwrap();
+}
+
+#[test]
+fn del_without_a_namespace_asks_the_agent_and_prints_nothing() {
+    for netns in ["", "/no/such/namespace"] {
+        let dir = TempDir::new().unwrap();
+        let agent = agent(dir.path(), Reply::Ok(None));
+        let mut variables = variables(dir.path(), "DEL");
+        variables.push(("CNI_NETNS".to_owned(), netns.to_owned()));
+        let outcome = run_with(variables, &config(dir.path(), "1.0.0").to_string());
+        assert_eq!((outcome.status, outcome.stdout), (0, Value::Null), "{netns:?}");
+        let (request, netns) = agent.join().unwrap();
+        assert_eq!((request.verb, netns.is_none()), (Verb::Del, true));
+    }
+}
+
+#[test]
+fn an_agent_that_is_away_is_a_matter_of_trying_again() {
+    for (verb, code) in [("ADD", 11), ("DEL", 11), ("CHECK", 11), ("GC", 11), ("STATUS", 50)] {
+        let dir = TempDir::new().unwrap();
+        let mut config = config(dir.path(), "1.1.0");
+        config["prevResult"] = result().to_json(SpecVersion::V1_1_0);
+        let outcome = run_with(variables(dir.path(), verb), &config.to_string());
+        assert_eq!((outcome.status, &outcome.stdout["code"]), (1, &json!(code)), "{verb}");
+        let remedy = outcome.stdout["details"].as_str().unwrap();
+        assert!(remedy.contains("--run-dir") && remedy.contains(dir.path().to_str().unwrap()), "{remedy}");
+    }
+}
+
+#[test]
+fn an_agent_that_dies_meanwhile_is_a_matter_of_trying_again() {
+    let dir = TempDir::new().unwrap();
+    let listener = UnixListener::bind(protocol::socket_path(dir.path())).unwrap();
+    let agent = std::thread::spawn(move || protocol::receive_request(&listener.accept().unwrap().0).unwrap());
+    let outcome = run_with(variables(dir.path(), "ADD"), &config(dir.path(), "1.0.0").to_string());
+    assert_eq!(outcome.stdout["code"], 11);
+    agent.join().unwrap();
+}
+
+#[test]
+fn requests_that_cannot_be_served_fail_with_the_code_of_the_specification() {
+    let dir = TempDir::new().unwrap();
+    let with = |version, extra: Value| {
+        let mut config = config(dir.path(), version);
+        for (key, value) in extra.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        config.to_string()
+    };
+    let previous = json!({"prevResult": result().to_json(SpecVersion::V0_4_0)});
+    let table = [
+        ("ADD", "not json".to_owned(), 6),
+        ("ADD", String::new(), 6),
+        ("ADD", "[]".to_owned(), 6),
+        ("ADD", "{}".to_owned(), 7),
+        ("ADD", with("0.1.0", json!({})), 1),
+        ("DEL", with("9.9.9", json!({})), 1),
+        ("CHECK", with("0.3.1", previous), 1),
+        ("CHECK", with("1.0.0", json!({})), 7),
+        ("GC", with("1.0.0", json!({})), 1),
+        ("STATUS", with("1.0.0", json!({})), 1),
+        ("FLY", with("1.0.0", json!({})), 4),
+    ];
+    for (verb, stdin, code) in table {
+        let outcome = run_with(variables(dir.path(), verb), &stdin);
+        assert_eq!((outcome.status, &outcome.stdout["code"]), (1, &json!(code)), "{verb} {stdin}");
+        assert!(outcome.stdout["cniVersion"].is_string());
+    }
+}
+
+#[test]
+fn the_plugins_own_namespace_is_refused() {
+    let dir = TempDir::new().unwrap();
+    for verb in ["ADD", "DEL"] {
+        let mut variables = variables(dir.path(), verb);
+        variables.push(("CNI_NETNS".to_owned(), "/proc/self/ns/net".to_owned()));
+        let outcome = run_with(variables.clone(), &config(dir.path(), "1.0.0").to_string());
+        assert_eq!(outcome.stdout["code"], 8, "{verb}");
+        variables.push(("CNI_NETNS_OVERRIDE".to_owned(), "true".to_owned()));
+        let outcome = run_with(variables, &config(dir.path(), "1.0.0").to_string());
+        assert_eq!(outcome.stdout["code"], 11, "{verb}");
+    }
+}
+
+#[test]
+fn add_needs_a_namespace_that_opens() {
+    let dir = TempDir::new().unwrap();
+    let mut variables = variables(dir.path(), "ADD");
+    variables.push(("CNI_NETNS".to_owned(), "/no/such/namespace".to_owned()));
+    let outcome = run_with(variables, &config(dir.path(), "1.0.0").to_string());
+    assert_eq!(outcome.stdout["code"], 8);
+    assert!(outcome.stdout["msg"].as_str().unwrap().contains("/no/such/namespace"));
+}
+
+#[test]
+fn version_needs_nothing_else() {
+    let outcome = run_with(vec![("CNI_COMMAND".to_owned(), "VERSION".to_owned())], "");
+    let expected = json!({"cniVersion": "1.1.0", "supportedVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]});
+    assert_eq!((outcome.status, outcome.stdout), (0, expected));
+}
+
+#[test]
+fn a_person_gets_the_about_text() {
+    let outcome = run_with(Vec::new(), "");
+    assert_eq!((outcome.status, outcome.stdout), (0, Value::Null));
+    assert!(outcome.stderr.starts_with("headrace-cni "));
+}
