@@ -90,3 +90,42 @@ impl ArpPacket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{ArpOperation, ArpPacket as Oracle};
+
+    use super::*;
+
+    const GATEWAY: MacAddr = MacAddr([0xee; 6]);
+    const POD: MacAddr = MacAddr([2, 0, 0, 0, 0, 7]);
+
+    #[test]
+    fn etherparse_reads_a_request_and_its_reply() {
+        let (pod, gateway) = (Ipv4Addr::new(10, 1, 0, 7), Ipv4Addr::new(169, 254, 1, 1));
+        let request = ArpPacket::request(POD, pod, gateway);
+        let oracle = Oracle::from_slice(request.as_bytes()).unwrap();
+        assert_eq!(oracle.operation, ArpOperation::REQUEST);
+        let oracle = oracle.try_eth_ipv4().unwrap();
+        assert_eq!((oracle.sender_mac, oracle.sender_ipv4), (POD.0, pod.octets()));
+        assert_eq!(oracle.target_ipv4, gateway.octets());
+
+        let reply = ArpPacket::parse(request.as_bytes()).unwrap().reply(GATEWAY);
+        let oracle = Oracle::from_slice(reply.as_bytes()).unwrap();
+        assert_eq!(oracle.operation, ArpOperation::REPLY);
+        let oracle = oracle.try_eth_ipv4().unwrap();
+        assert_eq!((oracle.sender_mac, oracle.sender_ipv4), (GATEWAY.0, gateway.octets()));
+        assert_eq!((oracle.target_mac, oracle.target_ipv4), (POD.0, pod.octets()));
+    }
+
+    #[test]
+    fn other_hardware_and_cut_packets_are_not_arp_for_us() {
+        let request = ArpPacket::request(POD, Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST);
+        for at in [0, 1, 2, 3, 4, 5] {
+            let mut bytes = request.as_bytes().to_vec();
+            bytes[at] ^= 2;
+            assert_eq!(ArpPacket::parse(&bytes), None, "byte {at}");
+        }
+        assert_eq!(ArpPacket::parse(&request.as_bytes()[..27]), None);
+    }
+}

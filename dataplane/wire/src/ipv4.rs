@@ -235,3 +235,63 @@ pub fn header_checksum_is_right(header: &[u8]) -> bool {
 pub const fn is_valid_source(addr: Ipv4Addr) -> bool {
     !(addr.octets()[0] == 0 || addr.is_loopback() || addr.is_multicast() || addr.is_broadcast())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{assert_checksums, packet, parse, plain_udp};
+
+    #[test]
+    fn a_packet_at_its_last_hop_is_not_forwarded_and_not_changed() {
+        let mut bytes = plain_udp(4);
+        for ttl in [1, 0] {
+            Ipv4Header::of_mut(&mut bytes).unwrap().set_ttl(ttl);
+            let before = bytes.clone();
+            assert_eq!(Ipv4Header::of_mut(&mut bytes).unwrap().decrement_ttl(), Err(TtlExpired));
+            assert_eq!(bytes, before);
+        }
+    }
+
+    #[test]
+    fn sources_that_are_not_one_host_are_invalid() {
+        for text in [
+            "0.0.0.0",
+            "0.255.0.1",
+            "127.0.0.1",
+            "127.255.0.1",
+            "224.0.0.1",
+            "239.255.255.255",
+            "255.255.255.255",
+        ] {
+            assert!(!is_valid_source(text.parse().unwrap()), "{text}");
+        }
+        for text in ["1.0.0.0", "10.0.0.0", "126.255.255.255", "128.0.0.1", "169.254.1.1", "223.255.255.255"]
+        {
+            assert!(is_valid_source(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_setter_keeps_the_checksum_right(bytes in packet(), tos in any::<u8>(), id in any::<u16>()) {
+            let mut bytes = bytes;
+            let len = parse(&bytes).l4_offset();
+            prop_assert_eq!(header_checksum(&bytes[..len]), u16::from_be_bytes([bytes[10], bytes[11]]));
+            let header = Ipv4Header::of_mut(&mut bytes).unwrap();
+            header.set_tos(tos);
+            header.set_id(id);
+            let ttl = header.ttl;
+            prop_assert_eq!(header.decrement_ttl().ok(), (ttl > 1).then(|| ttl - 1));
+            assert_checksums(&bytes);
+            let header = Ipv4Header::of_mut(&mut bytes).unwrap();
+            header.set_total_len(id);
+            header.set_src(Ipv4Addr::new(1, 2, 3, 4));
+            header.set_dst(Ipv4Addr::new(5, 6, 7, 8));
+            prop_assert!(header_checksum_is_right(&bytes[..len]));
+            bytes[10] ^= 0x40;
+            prop_assert!(!header_checksum_is_right(&bytes[..len]));
+        }
+    }
+}

@@ -19,6 +19,8 @@ pub mod nat;
 pub mod parse;
 pub mod partial;
 pub mod tcp;
+#[cfg(test)]
+mod testing;
 pub mod udp;
 pub mod vxlan;
 

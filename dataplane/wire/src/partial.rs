@@ -49,3 +49,42 @@ pub fn complete(protocol: Protocol, l4: Sum) -> u16 {
     let checksum = l4.finish();
     if protocol == Protocol::UDP { udp_checksum(checksum) } else { checksum }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checksum::sum;
+    use crate::testing::{assert_checksums, parse, plain_syn, plain_udp};
+
+    fn with_stored(mut bytes: Vec<u8>, stored: u16) -> Vec<u8> {
+        let offset = parse(&bytes).l4_checksum_offset().unwrap();
+        bytes[offset..offset + 2].copy_from_slice(&stored.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn the_pseudo_header_sum_is_recognised_and_completed() {
+        for bytes in [plain_syn(), plain_udp(11)] {
+            let packet = parse(&bytes);
+            assert!(!is_partial(&packet, stored_checksum(&bytes, &packet).unwrap()));
+            let partial = with_stored(bytes.clone(), pseudo_sum(&packet).unwrap().fold());
+            assert!(is_partial(&packet, stored_checksum(&partial, &packet).unwrap()));
+            let completed = with_stored(partial.clone(), complete(packet.protocol, sum(&partial[20..])));
+            assert_checksums(&completed);
+            assert_eq!(completed, bytes);
+        }
+    }
+
+    #[test]
+    fn fragments_other_protocols_and_no_checksum_are_not_partial() {
+        let udp = parse(&plain_udp(11));
+        let stored = pseudo_sum(&udp).unwrap().fold();
+        assert!(is_partial(&udp, stored));
+        assert!(!is_partial(&udp, 0));
+        assert!(!is_partial(&Ipv4Packet { fragment: Fragment::First, ..udp }, stored));
+        let later = Fragment::Later { offset: 8, more: false };
+        assert!(!is_partial(&Ipv4Packet { fragment: later, l4: L4::Later, ..udp }, stored));
+        assert!(!is_partial(&Ipv4Packet { l4: L4::Other, ..udp }, stored));
+        assert!(!is_partial(&Ipv4Packet { l4: L4::IcmpEcho { request: true, id: 1 }, ..udp }, stored));
+    }
+}

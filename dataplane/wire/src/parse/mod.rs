@@ -178,7 +178,7 @@ impl Ipv4Packet {
         self.l4_offset() + self.l4.header_len()
     }
 
-    /// Length of the payload behind the L4 header.
+    /// Length of the payload behind the L4 header, by the IPv4 length; UDP's own length may be less.
     #[inline]
     pub const fn payload_len(&self) -> usize {
         self.total_len as usize - self.payload_offset()
