@@ -1,0 +1,47 @@
+# Headrace: everything that is done with this repository, one target each. `make help` lists them.
+#
+# One profile (release) serves the demo, the tests and the labs, so that nothing is compiled twice.
+
+# What the build and the labs need from Debian.
+PACKAGES := clang llvm libbpf-dev linux-libc-dev pkg-config make gcc libc6-dev \
+	iproute2 iptables nftables ethtool iperf3 tcpdump iputils-ping procps util-linux
+# Labs run two at a time: each measures on the same cores.
+LAB_THREADS ?= 2
+
+.PHONY: help deps build demo test fmt lint unit labs fuzz-replay clean-labs
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+deps: ## install what the build and the labs need (Debian, as root); quick when all is there
+	@dpkg-query -W -f='$${db:Status-Abbrev}\n' $(PACKAGES) 2>/dev/null | grep -c '^ii' | grep -qx $(words $(PACKAGES)) \
+		|| { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(PACKAGES); }
+
+build: ## compile all binaries into target/release
+	cargo build --release --workspace --locked
+
+demo: deps build ## bring a lab up, measure every path beside the kernel's, print one table (target/demo.json)
+	target/release/headrace-lab demo --json target/demo.json
+
+test: deps lint build unit fuzz-replay labs ## all that CI checks
+
+lint: ## formatting, and clippy's findings as errors
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+
+fmt: ## format all code
+	cargo fmt --all
+
+unit: ## unit tests, property tests, packet walks, examples in the documentation
+	cargo test --release --workspace --locked --exclude headrace-lab
+	cargo test --release --locked -p headrace-lab --lib --bins
+
+labs: build ## tests on real frames between network namespaces (root)
+	cargo test --release --locked -p headrace-lab --test labs -- --test-threads=$(LAB_THREADS)
+
+fuzz-replay: ## every input that fuzzing has kept, as a normal test
+	@if [ -d dataplane/fuzz/corpus ]; then cargo test --release --locked -p headrace-dataplane --test corpus; \
+	else echo "SKIPPED: there is no dataplane/fuzz/corpus"; [ "$$CI" != true ]; fi
+
+clean-labs: ## remove every lab of this machine, also what a crash has left
+	target/release/headrace-lab down --all

@@ -1,0 +1,127 @@
+//! The demo: every path of a pod's traffic, measured through Headrace and, in turns with it, through the kernel.
+//!
+//! Both sides stand in one lab on one LAN: two Headrace nodes and two kernel nodes. Rounds go A B, B A, A B, so that a
+//! machine that gets slower or faster on the way does not favour either; ratios are taken within a round.
+
+mod measure;
+mod path;
+mod row;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::lan::{self, LONGEST_FRAME};
+use crate::{Lab, LabConfig, LabError, Wire, counters, state};
+
+use measure::{Session, rate_without_loss};
+use path::{Path, paths};
+use row::Row;
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// File for the results.
+    pub json: PathBuf,
+    /// Measurements of each kind on each side.
+    pub rounds: u32,
+    /// Seconds of each TCP measurement.
+    pub seconds: u32,
+    /// Workers of each dataplane.
+    pub workers: usize,
+    /// What the LAN is like.
+    pub wire: Wire,
+}
+
+/// Runs the demo, prints progress and the table, writes the JSON file. `false` when something is not sound: a path
+/// without connection, or a wrong checksum.
+///
+/// # Errors
+/// Any [`LabError`] of the lab itself.
+pub fn run(options: &Options) -> Result<bool, LabError> {
+    let start = Instant::now();
+    let mut progress = |step: &str| eprintln!("[{:3} s] {step}", start.elapsed().as_secs());
+    let config = LabConfig {
+        name: format!("demo-{}", std::process::id()),
+        kernel_nodes: 2,
+        workers: options.workers,
+        wire: options.wire,
+        ..LabConfig::default()
+    };
+    let mut lab = Lab::up(&config, &mut |step| progress(&format!("up: {step}")))?;
+    let paths = paths(&lab)?;
+    let rows = measure_all(&mut lab, &paths, options, &mut progress)?;
+    println!("\n{}", row::table(&rows));
+    write_json(options, &rows)?;
+    let faults = faults(&lab, &rows);
+    for fault in &faults {
+        println!("NOT SOUND: {fault}");
+    }
+    lab.down()?;
+    progress("done");
+    Ok(faults.is_empty())
+}
+
+fn measure_all(
+    lab: &mut Lab,
+    paths: &[Path],
+    options: &Options,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Vec<Row>, LabError> {
+    let session = Session { rounds: options.rounds, seconds: options.seconds };
+    let mut rows = Vec::new();
+    progress("how much UDP the kernel carries without loss");
+    let megabits = rate_without_loss(paths)?;
+    for path in paths {
+        progress(&format!("{}: ping, TCP, UDP at {megabits} Mbit/s", path.name));
+        for service in [&path.headrace.service, &path.kernel.service].into_iter().flatten() {
+            lab.apply_service(service)?;
+        }
+        let measured = [session.ping(path), Some(session.tcp(path)), Some(session.udp(path, megabits))];
+        for row in measured.into_iter().flatten() {
+            progress(&row.summary());
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}
+
+fn write_json(options: &Options, rows: &[Row]) -> Result<(), LabError> {
+    let failed = || LabError::io(format!("write {}", options.json.display()));
+    let text = serde_json::to_string_pretty(rows).map_err(|error| failed()(error.into()))?;
+    if let Some(folder) = options.json.parent() {
+        std::fs::create_dir_all(folder).map_err(failed())?;
+    }
+    state::write_whole(&options.json, &(text + "\n"))
+}
+
+fn faults(lab: &Lab, rows: &[Row]) -> Vec<String> {
+    let broken = rows
+        .iter()
+        .filter_map(|row| Some(format!("{} {}: {}", row.path, row.protocol, row.failure.as_ref()?)));
+    let sums = rows.iter().filter(|row| row.checksum_errors > 0);
+    let sums =
+        sums.map(|row| format!("{} {}: {} checksum errors", row.path, row.protocol, row.checksum_errors));
+    let mut faults: Vec<String> = broken.chain(sums).collect();
+    faults.extend(lab.check().err().map(|error| error.to_string()));
+    faults.extend(long_frames(lab));
+    faults
+}
+
+/// A segmented wire with frames longer than Ethernet's would make every figure worthless.
+fn long_frames(lab: &Lab) -> Vec<String> {
+    if lab.state().config.wire == Wire::Whole {
+        return Vec::new();
+    }
+    let start = counters::LinkCounters::default();
+    let mean = |name: &str| lan::mean_frame(lab.switch()?, name, &start).map(|mean| (name.to_owned(), mean));
+    let nodes = lab.state().nodes.iter().map(|node| mean(&node.plan.name));
+    nodes
+        .filter_map(|result| match result {
+            Ok((name, mean)) if mean > LONGEST_FRAME => {
+                Some(format!("frames of {name} are {mean:.0} bytes long on average"))
+            }
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
+        })
+        .collect()
+}

@@ -1,0 +1,161 @@
+//! The Kubernetes objects of a lab, as the YAML that every agent of it reads.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use crate::plan::NodePlan;
+use crate::state::write_whole;
+use crate::{LabError, Service};
+
+/// Writes the Node objects, one document each, to `folder`/nodes.yaml.
+///
+/// # Errors
+/// [`LabError::Io`].
+pub fn write_nodes(folder: &Path, nodes: &[NodePlan]) -> Result<(), LabError> {
+    let documents: Vec<String> = nodes.iter().map(node).collect();
+    write_whole(&folder.join("nodes.yaml"), &documents.join("---\n"))
+}
+
+/// Writes a Service and its EndpointSlice to `folder`/service-NAME.yaml. `nodes` tell where its endpoints are.
+///
+/// # Errors
+/// [`LabError::Io`].
+pub fn write_service(folder: &Path, wanted: &Service, nodes: &[NodePlan]) -> Result<(), LabError> {
+    let text = format!("{}---\n{}", service(wanted), endpoint_slice(wanted, nodes));
+    write_whole(&folder.join(service_file(&wanted.name)), &text)
+}
+
+/// Removes what [`write_service`] wrote.
+///
+/// # Errors
+/// [`LabError::Io`].
+pub fn remove_service(folder: &Path, name: &str) -> Result<(), LabError> {
+    let path = folder.join(service_file(name));
+    fs::remove_file(&path).map_err(LabError::io(format!("remove {}", path.display())))
+}
+
+fn service_file(name: &str) -> String {
+    format!("service-{name}.yaml")
+}
+
+/// flannel reads its own MAC address back by splitting the string: this order of keys, no blanks.
+fn node(node: &NodePlan) -> String {
+    format!(
+        r#"apiVersion: v1
+kind: Node
+metadata:
+  name: {name}
+  annotations:
+    flannel.alpha.coreos.com/backend-type: vxlan
+    flannel.alpha.coreos.com/backend-data: '{{"VNI":1,"VtepMAC":"{mac}"}}'
+    flannel.alpha.coreos.com/public-ip: {address}
+    flannel.alpha.coreos.com/kube-subnet-manager: "true"
+spec:
+  podCIDR: {cidr}
+  podCIDRs: ["{cidr}"]
+status:
+  addresses:
+  - type: InternalIP
+    address: {address}
+  - type: Hostname
+    address: {name}
+"#,
+        name = node.name,
+        mac = node.vtep_mac(),
+        address = node.address,
+        cidr = node.pod_cidr(),
+    )
+}
+
+fn service(service: &Service) -> String {
+    format!(
+        r#"apiVersion: v1
+kind: Service
+metadata:
+  name: {name}
+  namespace: default
+spec:
+  type: ClusterIP
+  clusterIP: {ip}
+  clusterIPs: ["{ip}"]
+  ports:
+  - {{name: tcp, protocol: TCP, port: {port}, targetPort: {target}}}
+  - {{name: udp, protocol: UDP, port: {port}, targetPort: {target}}}
+"#,
+        name = service.name,
+        ip = service.cluster_ip,
+        port = service.port,
+        target = service.target_port,
+    )
+}
+
+fn endpoint_slice(service: &Service, nodes: &[NodePlan]) -> String {
+    let mut text = format!(
+        r#"apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: {name}-1
+  namespace: default
+  labels:
+    kubernetes.io/service-name: {name}
+addressType: IPv4
+ports:
+- {{name: tcp, protocol: TCP, port: {target}}}
+- {{name: udp, protocol: UDP, port: {target}}}
+endpoints:"#,
+        name = service.name,
+        target = service.target_port,
+    );
+    if service.endpoints.is_empty() {
+        text += " []\n";
+        return text;
+    }
+    text += "\n";
+    for endpoint in &service.endpoints {
+        let node = nodes.iter().find(|node| node.holds(*endpoint));
+        let node = node.map(|node| format!("\n  nodeName: {}", node.name)).unwrap_or_default();
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "- addresses: [\"{endpoint}\"]\n  conditions: {{ready: true}}{node}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{LabConfig, plan};
+
+    #[test]
+    fn endpoints_name_the_node_that_holds_them() {
+        let nodes = plan::nodes(&LabConfig::default());
+        let web =
+            Service::new("web", 10, 80, &["10.244.2.5".parse().unwrap(), "172.30.0.1".parse().unwrap()]);
+        let slice = endpoint_slice(&web, &nodes);
+        assert!(
+            slice.contains("- addresses: [\"10.244.2.5\"]\n  conditions: {ready: true}\n  nodeName: node2\n"),
+            "{slice}"
+        );
+        assert!(slice.contains("nodeName: node1\n"), "{slice}");
+        assert!(endpoint_slice(&web.with_endpoints(&[]), &nodes).ends_with("endpoints: []\n"));
+    }
+
+    #[test]
+    fn files_are_replaced_in_one_step_and_removed() {
+        let folder = std::env::temp_dir().join(format!("manifests-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let nodes = plan::nodes(&LabConfig::default());
+        write_nodes(&folder, &nodes).unwrap();
+        write_service(&folder, &Service::new("web", 10, 80, &[]), &nodes).unwrap();
+        let names = || {
+            let mut names: Vec<_> =
+                fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(), ["nodes.yaml", "service-web.yaml"]);
+        remove_service(&folder, "web").unwrap();
+        assert_eq!(names(), ["nodes.yaml"]);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,106 @@
+//! ICMP echo.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::{LabError, Space};
+
+/// What to send.
+#[derive(Clone, Debug)]
+pub struct Ping {
+    /// Destination.
+    pub address: Ipv4Addr,
+    /// Number of requests.
+    pub count: u32,
+    /// Bytes of payload; the IP packet is 28 bytes longer.
+    pub size: usize,
+    /// Whether routers may fragment; `false` sets DF.
+    pub fragment: bool,
+    /// TTL of the requests.
+    pub ttl: u8,
+}
+
+/// What came back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pong {
+    /// Requests sent.
+    pub sent: u32,
+    /// Replies received.
+    pub received: u32,
+    /// Mean round trip in microseconds; none without replies.
+    pub mean_rtt: Option<f64>,
+    /// All that ping printed, with the ICMP errors that came instead of replies.
+    pub text: String,
+}
+
+impl Pong {
+    /// Requests without a reply, in percent.
+    #[must_use]
+    pub fn loss_percent(&self) -> f64 {
+        if self.sent == 0 {
+            100.0
+        } else {
+            100.0 * f64::from(self.sent - self.received.min(self.sent)) / f64::from(self.sent)
+        }
+    }
+}
+
+impl Ping {
+    /// Three small requests to `address`.
+    #[must_use]
+    pub fn new(address: Ipv4Addr) -> Self {
+        Self { address, count: 3, size: 56, fragment: true, ttl: 64 }
+    }
+
+    /// Sends from `space`; no reply at all is a result too.
+    ///
+    /// # Errors
+    /// [`LabError::Output`] when ping itself fails.
+    pub fn run(&self, space: &Space) -> Result<Pong, LabError> {
+        let (count, size, ttl) = (self.count.to_string(), self.size.to_string(), self.ttl.to_string());
+        let discovery = if self.fragment { "dont" } else { "do" };
+        let address = self.address.to_string();
+        let argv = [
+            "ping", "-n", "-c", &count, "-i", "0.02", "-W", "1", "-s", &size, "-t", &ttl, "-M", discovery,
+            &address,
+        ];
+        let output = space.try_run(&argv, Duration::from_secs(10 + u64::from(self.count) / 10))?;
+        parse(&output.text())
+    }
+}
+
+/// The summary: `3 packets transmitted, 3 received, ...` and `rtt min/avg/max/mdev = 0.031/0.042/0.058/0.011 ms`.
+fn parse(text: &str) -> Result<Pong, LabError> {
+    let failed =
+        || LabError::Output { tool: "ping", problem: "no summary".to_owned(), output: text.to_owned() };
+    let summary = text.lines().find(|line| line.contains("packets transmitted")).ok_or_else(failed)?;
+    let number = |word: &str| {
+        let part = summary.split(", ").find(|part| part.contains(word))?;
+        part.split_whitespace().next()?.parse().ok()
+    };
+    let rtt = text.lines().find_map(|line| line.strip_prefix("rtt min/avg/max/mdev = "));
+    let mean = rtt.and_then(|rtt| rtt.split('/').nth(1)?.parse::<f64>().ok());
+    Ok(Pong {
+        sent: number("transmitted").ok_or_else(failed)?,
+        received: number("received").ok_or_else(failed)?,
+        mean_rtt: mean.map(|milliseconds| milliseconds * 1000.0),
+        text: text.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_is_read_with_and_without_replies() {
+        let pong = parse("3 packets transmitted, 2 received, 33% packet loss, time 43ms\nrtt min/avg/max/mdev = 0.031/0.042/0.058/0.011 ms").unwrap();
+        assert_eq!((pong.sent, pong.received), (3, 2));
+        assert!((pong.mean_rtt.unwrap() - 42.0).abs() < 1e-9);
+        assert!((pong.loss_percent() - 100.0 / 3.0).abs() < 1e-9);
+        let none =
+            parse("3 packets transmitted, 0 received, +3 errors, 100% packet loss, time 40ms").unwrap();
+        assert_eq!((none.received, none.mean_rtt), (0, None));
+        assert!(parse("ping: connect: Network is unreachable").is_err());
+    }
+}

@@ -1,0 +1,24 @@
+//! What the lab tests share.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Result, bail};
+use headrace_lab::{Lab, LabConfig};
+
+/// Makes a lab with a name of its own, `None` where this machine cannot: loudly, and in CI with an error.
+pub(crate) fn lab(config: LabConfig) -> Result<Option<Lab>> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    if !is_root() {
+        if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+            bail!("labs need root, and CI must not skip them");
+        }
+        eprintln!("SKIPPED: labs make network namespaces and need root");
+        return Ok(None);
+    }
+    let name = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    Ok(Some(Lab::up(&LabConfig { name, ..config }, &mut |_| {})?))
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
