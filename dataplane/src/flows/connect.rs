@@ -1,0 +1,181 @@
+//! New connections: both entries at once, and with them the source port.
+//!
+//! Inserting the reply's tuple is the reservation of the port: whoever inserts first has it, in every worker and across
+//! restarts.
+
+use headrace_flowmap::{EvictionRank, Insert, Key, Slot, Value};
+use headrace_wire::ipv4::Protocol;
+use headrace_wire::nat::{Deltas, Rewrite};
+
+use super::{Flow, FlowKey, Flows, Kind, Seconds, Seen};
+use crate::drop_reason::DropReason;
+use crate::random::Random;
+use crate::stats::Hot;
+use crate::tables::routes::Out;
+
+/// Source ports tried before a connection is given up as [`DropReason::SnatPortsExhausted`]. With nine ports in ten taken
+/// for one destination this fails once in 10^23 times.
+const TRIES: usize = 512;
+
+/// Which source ports a connection may have.
+#[derive(Clone, Copy, Debug)]
+pub enum SourcePorts<'a> {
+    /// Its own one, or any other above 1023 when the reply's tuple is taken.
+    OwnOrAny,
+    /// Only these.
+    Of(&'a [u16]),
+}
+
+/// A connection to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection<'a> {
+    /// Tuple of its first packet.
+    pub key: FlowKey,
+    /// Addresses and ports that it leaves with; the source port may still change.
+    pub rewrite: Rewrite,
+    /// Which source ports it may have.
+    pub source_ports: SourcePorts<'a>,
+    /// The way its packets leave.
+    pub out: Out,
+    /// Generation of routes in which `out` was found.
+    pub route_generation: u32,
+    /// Generation of Services when its endpoint was chosen; `None` when it is none to a Service.
+    pub service_generation: Option<u16>,
+    /// What its first packet shows.
+    pub seen: Seen,
+}
+
+impl Flows {
+    /// Makes a connection, or finds that another worker has just made it.
+    ///
+    /// # Errors
+    /// No source port is free: [`DropReason::SnatPortsExhausted`], or [`DropReason::SnatConflict`] for protocols without
+    /// ports.
+    pub fn connect(
+        &self,
+        connection: &Connection<'_>,
+        now: Seconds,
+        random: &mut Random,
+        stats: &Hot,
+    ) -> Result<Flow, DropReason> {
+        let (rewrite, reply) = self.reserve(connection, now, random, stats)?;
+        let key = &connection.key;
+        let flow = Flow {
+            rewrite,
+            deltas: Deltas::between(&key.tuple, &rewrite),
+            out: Some(connection.out),
+            route_generation: connection.route_generation,
+            seen: connection.seen,
+            original: true,
+            service: connection.service_generation.is_some(),
+            service_generation: connection.service_generation.unwrap_or(0),
+            slot: reply,
+            mss: 0,
+        };
+        match self.insert(key, &flow, now, stats) {
+            Insert::New { slot, .. } => Ok(Flow { slot, ..flow }),
+            Insert::Exists { slot, value } => {
+                let theirs = Flow::unpack(slot, value);
+                if theirs.rewrite != rewrite {
+                    let ours = FlowKey { tuple: rewrite.reversed(), ..*key };
+                    self.map.remove(reply, &ours.pack());
+                }
+                Ok(theirs)
+            }
+        }
+    }
+
+    /// Makes later fragments of a datagram follow its first one.
+    pub fn follow_fragments(&self, key: &FlowKey, flow: &Flow, now: Seconds, stats: &Hot) {
+        let addresses = Rewrite { src: flow.rewrite.src, dst: flow.rewrite.dst, ..key.tuple };
+        let follower = Flow {
+            rewrite: addresses,
+            deltas: Deltas::between(&key.tuple, &addresses),
+            seen: Seen::NOTHING,
+            service: false,
+            ..*flow
+        };
+        self.insert(key, &follower, now, stats);
+    }
+
+    fn reserve(
+        &self,
+        connection: &Connection<'_>,
+        now: Seconds,
+        random: &mut Random,
+        stats: &Hot,
+    ) -> Result<(Rewrite, Slot), DropReason> {
+        let key = &connection.key;
+        let back = key.tuple.reversed();
+        let movable = has_movable_port(key);
+        for attempt in 0..if movable { TRIES } else { 1 } {
+            let mut rewrite = connection.rewrite;
+            if movable {
+                rewrite.src_port = match connection.source_ports {
+                    SourcePorts::OwnOrAny if attempt == 0 => rewrite.src_port,
+                    SourcePorts::OwnOrAny => 1024 + random.below(65_536 - 1024) as u16,
+                    SourcePorts::Of([]) => return Err(DropReason::SnatPortsExhausted),
+                    SourcePorts::Of(ports) => ports[random.below(ports.len())],
+                };
+            }
+            let reply_key = FlowKey { tuple: rewrite.reversed(), ..*key };
+            let reply = Flow {
+                rewrite: back,
+                deltas: Deltas::between(&reply_key.tuple, &back),
+                out: None,
+                route_generation: connection.route_generation,
+                mss: 0,
+                seen: Seen::NOTHING,
+                original: false,
+                service: connection.service_generation.is_some(),
+                service_generation: 0,
+                slot: Slot::from_raw(0),
+            };
+            match self.insert(&reply_key, &reply, now, stats) {
+                Insert::New { slot, .. } => return Ok((rewrite, slot)),
+                Insert::Exists { slot, value } if Flow::unpack(slot, value).rewrite == back => {
+                    return Ok((rewrite, slot));
+                }
+                Insert::Exists { .. } => {}
+            }
+        }
+        Err(if movable { DropReason::SnatPortsExhausted } else { DropReason::SnatConflict })
+    }
+
+    fn insert(&self, key: &FlowKey, flow: &Flow, now: Seconds, stats: &Hot) -> Insert {
+        let packed = key.pack();
+        let inserted = self.map.insert(&packed, self.map.hash(&packed), flow.pack(), now, rank);
+        if let Insert::New { evicted, .. } = &inserted {
+            stats.flows_inserted.add(1);
+            if let Some(entry) = evicted {
+                stats.flows_evicted.add(1);
+                // A connection of which one direction is gone would be carried untranslated in the other.
+                if let Some(old) = FlowKey::unpack(&entry.key) {
+                    let partner = Flow::unpack(entry.slot, entry.value).partner_key(&old);
+                    self.map.remove_key(&partner.pack());
+                }
+            }
+        }
+        inserted
+    }
+}
+
+/// Whether a connection of this key can be told apart by another source port or echo identifier.
+fn has_movable_port(key: &FlowKey) -> bool {
+    let echo_request = key.protocol == Protocol::ICMP && key.tuple.src_port != 0;
+    key.kind == Kind::Ports
+        && (key.protocol == Protocol::TCP || key.protocol == Protocol::UDP || echo_request)
+}
+
+/// Who goes first when the table is full: closed connections, then half-open ones, then the longest idle.
+fn rank(_: &Key, value: &Value, idle: u32) -> EvictionRank {
+    let seen = Flow::unpack(Slot::from_raw(0), *value).seen;
+    let class: u64 = if seen.has(Seen::RST) || seen.has(Seen::FIN) {
+        2
+    } else if !seen.has(Seen::DATA) {
+        1
+    } else {
+        0
+    };
+    EvictionRank(u64::from(idle) + (class << 6))
+}

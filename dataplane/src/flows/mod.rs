@@ -1,0 +1,108 @@
+//! Flows: what was decided for a connection's first packet, found again for all later ones.
+//!
+//! One table for all workers ([`headrace_flowmap`]), two entries per connection: one under the tuple of the packets from
+//! the client, one under that of the replies. An entry says what becomes of a packet of its direction ([`Flow`]); the key
+//! of the other direction is its rewrite reversed, so either finds the other. The table outlives the process; routes that
+//! an entry caches count only under the route generation they were found in, which is never one of an earlier process.
+
+mod connect;
+mod entry;
+mod expiry;
+#[cfg(test)]
+mod tests;
+
+use headrace_flowmap::FlowMap;
+use headrace_wire::checksum::Delta;
+use headrace_wire::nat::Deltas;
+
+pub use connect::{Connection, SourcePorts};
+pub use entry::{Flow, FlowKey, Kind, Seen};
+pub use expiry::Expiry;
+
+use crate::tables::routes::Out;
+
+/// Seconds of the clock by which flows age. It must not jump back while the machine runs (CLOCK_BOOTTIME).
+pub type Seconds = u32;
+
+/// The flow table.
+pub struct Flows {
+    map: FlowMap,
+}
+
+impl Flows {
+    /// Over a table that was opened or made.
+    pub fn new(map: FlowMap) -> Self {
+        Self { map }
+    }
+
+    /// The table beneath, for status and prefetching.
+    pub fn map(&self) -> &FlowMap {
+        &self.map
+    }
+
+    /// The flow of a packet. Marks it as used.
+    #[inline]
+    pub fn find(&self, key: &FlowKey, now: Seconds) -> Option<Flow> {
+        let packed = key.pack();
+        let found = self.map.lookup(&packed, self.map.hash(&packed))?;
+        if found.last_seen != now {
+            self.map.touch(found.slot, &packed, now);
+        }
+        Some(Flow::unpack(found.slot, found.value))
+    }
+
+    /// Records what a TCP packet's flags say of its direction.
+    pub fn saw(&self, key: &FlowKey, flow: &mut Flow, seen: Seen) {
+        flow.seen = flow.seen.and(seen);
+        self.change(key, flow, |f| f.seen = f.seen.and(seen));
+    }
+
+    /// Remembers the way a flow's packets leave.
+    pub fn set_route(&self, key: &FlowKey, flow: &mut Flow, out: Out, generation: u32) {
+        flow.out = Some(out);
+        flow.route_generation = generation;
+        self.change(key, flow, |f| {
+            f.out = Some(out);
+            f.route_generation = generation;
+        });
+    }
+
+    /// Remembers that a UDP flow's endpoint was still serving under this generation of Services.
+    pub fn set_service_generation(&self, key: &FlowKey, flow: &mut Flow, generation: u16) {
+        flow.service_generation = generation;
+        self.change(key, flow, |f| f.service_generation = generation);
+    }
+
+    /// Limits the segments that a flow's other direction may send: by the MSS that this direction's SYN announces, or by
+    /// an ICMP error that says how much fits.
+    pub fn limit_partner(&self, key: &FlowKey, flow: &Flow, mss: u16, lower_only: bool) {
+        let partner = flow.partner_key(key).pack();
+        let Some(found) = self.map.lookup(&partner, self.map.hash(&partner)) else { return };
+        self.map.update(found.slot, &partner, |value| {
+            let mut f = Flow::unpack(found.slot, *value);
+            if !lower_only || f.mss == 0 || mss < f.mss {
+                f.mss = mss;
+                *value = f.pack();
+            }
+        });
+    }
+
+    /// Ends a connection: both entries go.
+    pub fn end(&self, key: &FlowKey, flow: &Flow) {
+        self.map.remove_key(&flow.partner_key(key).pack());
+        self.map.remove(flow.slot, &key.pack());
+    }
+
+    fn change(&self, key: &FlowKey, flow: &Flow, change: impl FnOnce(&mut Flow)) {
+        self.map.update(flow.slot, &key.pack(), |value| {
+            let mut fresh = Flow::unpack(flow.slot, *value);
+            change(&mut fresh);
+            *value = fresh.pack();
+        });
+    }
+}
+
+/// The deltas of a flow, from the bits kept in its entry.
+fn deltas(addresses: u16, ports: u16) -> Deltas {
+    Deltas { addresses: Delta::from_bits(addresses), ports: Delta::from_bits(ports) }
+}

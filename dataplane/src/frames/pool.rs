@@ -1,0 +1,302 @@
+//! One area's chunks: free list, owners, chains.
+
+use headrace_wire::checksum::{Sum, copy_and_sum};
+use headrace_xsk::{Area, AreaConfig, AreaError};
+
+use super::{AreaId, Checksum, Frame, HEADROOM, MAX_CHUNKS, Piece};
+use crate::port::PortIndex;
+
+/// End of a chain.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// An area could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("frame area {id:?}: {source}")]
+pub struct PoolError {
+    id: AreaId,
+    source: AreaError,
+}
+
+/// Who owns a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Free,
+    InHand,
+    /// In a port's fill or receive ring.
+    Fill(PortIndex),
+    /// In a port's transmit ring, in flight, or in its completion ring.
+    Tx(PortIndex),
+    Quarantined,
+}
+
+/// A continuation chunk's piece and its successor.
+#[derive(Clone, Copy)]
+struct Link {
+    piece: Piece,
+    next: u32,
+}
+
+/// Where the chunks of an area are; the counts always add up to `total`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// All chunks.
+    pub total: u32,
+    /// On the free list.
+    pub free: u32,
+    /// In fill and receive rings.
+    pub fill: u32,
+    /// In transmit and completion rings, and in flight.
+    pub tx: u32,
+    /// Held by the worker.
+    pub in_hand: u32,
+    /// Zero-copy chunks of a closed queue.
+    pub quarantined: u32,
+}
+
+/// One area of a worker with the owner of every chunk in it.
+pub struct Pool {
+    id: AreaId,
+    area: Area,
+    chunk_size: u32,
+    free: Vec<u32>,
+    owners: Vec<Owner>,
+    links: Vec<Link>,
+}
+
+impl Pool {
+    /// Maps `chunks` chunks of 4 KiB.
+    ///
+    /// # Errors
+    /// [`PoolError`] when the memory cannot be had.
+    pub fn new(id: AreaId, chunks: u32) -> Result<Self, PoolError> {
+        let config =
+            AreaConfig { chunks, chunk_size: 4096, tx_metadata: id == AreaId::Pods, populate: false };
+        let area = Area::new(config).map_err(|source| PoolError { id, source })?;
+        let count = chunks as usize;
+        Ok(Self {
+            id,
+            area,
+            chunk_size: config.chunk_size,
+            free: (0..chunks).rev().collect(),
+            owners: vec![Owner::Free; count],
+            links: vec![Link { piece: Piece { addr: 0, len: 0 }, next: NONE }; count],
+        })
+    }
+
+    /// The area's name.
+    pub fn id(&self) -> AreaId {
+        self.id
+    }
+
+    /// The memory itself, for opening sockets on it.
+    pub fn area(&self) -> &Area {
+        &self.area
+    }
+
+    /// The memory itself, for writing TX metadata in front of a chunk's data.
+    pub fn area_mut(&mut self) -> &mut Area {
+        &mut self.area
+    }
+
+    /// Chunks on the free list.
+    pub fn available(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Bytes that a chunk holds behind its headroom.
+    pub fn chunk_capacity(&self) -> u32 {
+        self.chunk_size - HEADROOM
+    }
+
+    /// The first chunk's bytes.
+    pub fn head(&self, frame: &Frame) -> &[u8] {
+        self.bytes(frame.head)
+    }
+
+    /// The first chunk's bytes, to rewrite.
+    pub fn head_mut(&mut self, frame: &Frame) -> &mut [u8] {
+        self.area.bytes_mut(frame.head.addr.into(), frame.head.len)
+    }
+
+    /// The bytes of a piece.
+    pub fn bytes(&self, piece: Piece) -> &[u8] {
+        self.area.bytes(piece.addr.into(), piece.len)
+    }
+
+    /// The bytes of a piece, to write.
+    pub fn bytes_mut(&mut self, piece: Piece) -> &mut [u8] {
+        self.area.bytes_mut(piece.addr.into(), piece.len)
+    }
+
+    /// Copies one piece to another of another chunk and returns its sum; the pieces are of one length.
+    pub fn copy_and_sum(&mut self, source: Piece, target: Piece) -> Sum {
+        let split = self.area.split(source.addr.into(), source.len, target.addr.into(), target.len);
+        match split {
+            Some((from, to)) => copy_and_sum(to, from),
+            None => unreachable!("source and target lie in two chunks of this area"),
+        }
+    }
+
+    /// The frame's pieces from first to last.
+    pub fn pieces<'a>(&'a self, frame: &Frame) -> impl Iterator<Item = Piece> + use<'a> {
+        let mut next = frame.next;
+        std::iter::once(frame.head).chain(std::iter::from_fn(move || {
+            let link = *self.links.get(next as usize)?;
+            next = link.next;
+            Some(link.piece)
+        }))
+    }
+
+    /// Ends a frame: its chunks are free again.
+    pub fn free(&mut self, frame: Frame) {
+        let Frame { head, mut next, .. } = frame;
+        self.free_chunk_of(head.addr);
+        while let Some(link) = self.links.get(next as usize).copied() {
+            self.free_chunk_of(link.piece.addr);
+            next = link.next;
+        }
+    }
+
+    /// Takes a free chunk into the worker's hand and returns the whole room behind its headroom.
+    pub fn take(&mut self) -> Option<Piece> {
+        let chunk = self.free.pop()?;
+        self.owners[chunk as usize] = Owner::InHand;
+        Some(Piece { addr: chunk * self.chunk_size + HEADROOM, len: self.chunk_capacity() })
+    }
+
+    /// Gives a chunk taken by [`Pool::take`] back.
+    pub fn give_back(&mut self, piece: Piece) {
+        self.free_chunk_of(piece.addr);
+    }
+
+    /// Takes a free chunk for a port's fill ring and returns its address.
+    pub fn take_for_fill(&mut self, port: PortIndex) -> Option<u64> {
+        let chunk = self.free.pop()?;
+        self.owners[chunk as usize] = Owner::Fill(port);
+        Some(u64::from(chunk * self.chunk_size))
+    }
+
+    /// A chunk that a port could not place after all.
+    pub fn untake(&mut self, addr: u64) {
+        self.free_chunk_of(self.clamp(addr));
+    }
+
+    /// Takes a received descriptor's chunk into the worker's hand.
+    pub fn received(&mut self, addr: u64, len: u32) -> Piece {
+        let addr = self.clamp(addr);
+        let chunk = (addr / self.chunk_size) as usize;
+        self.owners[chunk] = Owner::InHand;
+        let end = (addr / self.chunk_size + 1) * self.chunk_size;
+        Piece { addr, len: len.min(end - addr) }
+    }
+
+    /// Makes a frame of pieces in hand. More than [`MAX_CHUNKS`] or none are freed and `None` comes back.
+    pub fn assemble(&mut self, pieces: &[Piece]) -> Option<Frame> {
+        let (head, rest) = match pieces {
+            [head, rest @ ..] if pieces.len() <= MAX_CHUNKS => (*head, rest),
+            _ => {
+                for piece in pieces {
+                    self.free_chunk_of(piece.addr);
+                }
+                return None;
+            }
+        };
+        let mut next = NONE;
+        let mut len = head.len;
+        for piece in rest.iter().rev() {
+            let chunk = piece.addr / self.chunk_size;
+            self.links[chunk as usize] = Link { piece: *piece, next };
+            next = chunk;
+            len += piece.len;
+        }
+        Some(Frame {
+            area: self.id,
+            head,
+            next,
+            chunks: pieces.len() as u8,
+            len,
+            checksum: Checksum::AsSent,
+            segment: 0,
+        })
+    }
+
+    /// Records that a port's transmit ring took the frame.
+    pub fn sent(&mut self, frame: Frame, port: PortIndex) {
+        let Frame { head, mut next, .. } = frame;
+        let mut addr = head.addr;
+        loop {
+            self.owners[(addr / self.chunk_size) as usize] = Owner::Tx(port);
+            let Some(link) = self.links.get(next as usize) else { break };
+            addr = link.piece.addr;
+            next = link.next;
+        }
+    }
+
+    /// A chunk came back by a completion ring. Only a chunk that is in that port's transmission is freed: an address the
+    /// kernel should not have given is ignored.
+    pub fn completed(&mut self, addr: u64, port: PortIndex) {
+        let addr = self.clamp(addr);
+        if self.owners[(addr / self.chunk_size) as usize] == Owner::Tx(port) {
+            self.free_chunk_of(addr);
+        }
+    }
+
+    /// Takes back every chunk of a closed port. Those of a zero-copy port stay in quarantine, since the device may still
+    /// write to them until another socket has its queue.
+    pub fn reclaim(&mut self, port: PortIndex, zero_copy: bool) {
+        for chunk in 0..self.owners.len() {
+            if matches!(self.owners[chunk], Owner::Fill(p) | Owner::Tx(p) if p == port) {
+                if zero_copy {
+                    self.owners[chunk] = Owner::Quarantined;
+                } else {
+                    self.owners[chunk] = Owner::Free;
+                    self.free.push(chunk as u32);
+                }
+            }
+        }
+    }
+
+    /// Ends the quarantine: the queue has been bound again.
+    pub fn release_quarantine(&mut self) {
+        for chunk in 0..self.owners.len() {
+            if self.owners[chunk] == Owner::Quarantined {
+                self.owners[chunk] = Owner::Free;
+                self.free.push(chunk as u32);
+            }
+        }
+    }
+
+    /// Chunks in a port's fill and receive rings, as the owner table has it.
+    pub fn filled(&self, port: PortIndex) -> u32 {
+        self.owners.iter().filter(|o| **o == Owner::Fill(port)).count() as u32
+    }
+
+    /// Draws up the ledger: a walk over all chunks.
+    pub fn ledger(&self) -> Ledger {
+        let mut ledger = Ledger { total: self.owners.len() as u32, ..Ledger::default() };
+        for owner in &self.owners {
+            match owner {
+                Owner::Free => ledger.free += 1,
+                Owner::InHand => ledger.in_hand += 1,
+                Owner::Fill(_) => ledger.fill += 1,
+                Owner::Tx(_) => ledger.tx += 1,
+                Owner::Quarantined => ledger.quarantined += 1,
+            }
+        }
+        debug_assert_eq!(ledger.free as usize, self.free.len(), "free list and owner table disagree");
+        ledger
+    }
+
+    fn free_chunk_of(&mut self, addr: u32) {
+        let chunk = addr / self.chunk_size;
+        debug_assert_ne!(self.owners[chunk as usize], Owner::Free, "chunk {chunk} freed twice");
+        self.owners[chunk as usize] = Owner::Free;
+        self.free.push(chunk);
+    }
+
+    /// An address of the kernel's, kept inside the area whatever it says.
+    fn clamp(&self, addr: u64) -> u32 {
+        let size = self.owners.len() as u64 * u64::from(self.chunk_size);
+        addr.min(size - 1) as u32
+    }
+}

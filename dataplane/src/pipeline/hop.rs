@@ -1,0 +1,66 @@
+//! One hop less to live, and whether the packet fits the way.
+
+use headrace_wire::icmp4::IcmpError;
+use headrace_wire::parse::{Fragment, L4};
+
+use super::Context;
+use crate::burst::{Burst, Packet, Verdict};
+use crate::drop_reason::DropReason;
+use crate::tables::routes::Out;
+use crate::tables::{Node, Tables, VXLAN_OVERHEAD};
+
+/// The largest IP packet there is.
+const LARGEST: u16 = u16::MAX;
+
+/// Refuses packets whose time ran out, and those too large that must not be fragmented.
+pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
+    for packet in burst.iter_mut() {
+        let Verdict::Forward(out) = packet.verdict else { continue };
+        if packet.ip.ttl <= 1 {
+            packet.verdict = Verdict::Refuse(IcmpError::TimeExceeded, DropReason::TtlExceeded);
+        } else if too_big(packet, mtu(out, cx.tables, cx.node)) {
+            let next_hop_mtu = mtu(out, cx.tables, cx.node);
+            let error = IcmpError::FragmentationNeeded { next_hop_mtu };
+            packet.verdict = Verdict::Refuse(error, DropReason::TooBig);
+        }
+        make_room_for_fragments(packet, cx);
+    }
+}
+
+/// The largest IP packet that a way takes, in bytes.
+pub fn mtu(out: Out, tables: &Tables, node: &Node) -> u16 {
+    match out {
+        Out::Host => LARGEST,
+        Out::Pod(port) => match tables.ports.get(port) {
+            Some(pod) if !pod.superframes => {
+                pod.path_mtu.unwrap_or(node.uplink_mtu.saturating_sub(VXLAN_OVERHEAD))
+            }
+            _ => LARGEST,
+        },
+        Out::Tunnel(_) => node.uplink_mtu.saturating_sub(VXLAN_OVERHEAD),
+        Out::Wire(_) => node.uplink_mtu,
+    }
+}
+
+/// Whole TCP packets are cut into segments instead.
+pub fn is_segmentable(packet: &Packet) -> bool {
+    matches!(packet.ip.l4, L4::Tcp { .. })
+        && packet.ip.fragment == Fragment::Whole
+        && packet.ip.payload_len() > 0
+}
+
+fn too_big(packet: &Packet, mtu: u16) -> bool {
+    packet.ip.total_len > mtu && packet.ip.dont_fragment && !is_segmentable(packet)
+}
+
+/// The decision about a first fragment holds for the others of its datagram.
+fn make_room_for_fragments(packet: &Packet, cx: &mut Context<'_>) {
+    if packet.ip.fragment == Fragment::First
+        && let Some((whole, flow)) = &packet.flow
+        && flow.translates(whole)
+        && matches!(packet.verdict, Verdict::Forward(_))
+    {
+        let key = crate::flows::FlowKey::of_fragments(&packet.ip);
+        cx.flows.follow_fragments(&key, flow, cx.now, cx.stats.hot());
+    }
+}

@@ -1,0 +1,40 @@
+//! Packets to the dataplane itself: the pods' gateway answers ping and nothing else.
+
+use headrace_wire::Header;
+use headrace_wire::ethernet::EthernetHeader;
+use headrace_wire::icmp4::{IcmpError, echo_reply_in_place};
+use headrace_wire::parse::L4;
+
+use super::Context;
+use super::route::{self, Transit};
+use crate::burst::{Burst, Packet, Verdict};
+use crate::drop_reason::DropReason;
+use crate::tables::Route;
+
+/// Decides about packets to an address of our own that belong to no flow.
+pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
+    for packet in burst.iter_mut().filter(|p| p.verdict == Verdict::Undecided && p.flow.is_none()) {
+        if cx.tables.routes.lookup(packet.ip.dst) == Route::Own {
+            packet.verdict = answer(packet, cx);
+        }
+    }
+}
+
+fn answer(packet: &mut Packet, cx: &mut Context<'_>) -> Verdict {
+    match packet.ip.l4 {
+        L4::IcmpEcho { request: true, .. } if !packet.ip.is_fragment() => {}
+        L4::Tcp { .. } | L4::Udp { .. } => {
+            return Verdict::Refuse(IcmpError::PortUnreachable, DropReason::ToGateway);
+        }
+        _ => return Verdict::Drop(DropReason::ToGateway),
+    }
+    let bytes = &mut cx.pools.head_mut(&packet.frame)[EthernetHeader::LEN..];
+    if echo_reply_in_place(bytes, &packet.ip).is_err() {
+        return Verdict::Drop(DropReason::HeaderSplit);
+    }
+    std::mem::swap(&mut packet.ip.src, &mut packet.ip.dst);
+    match route::towards(packet.ip.dst, Transit::Allowed, cx) {
+        Verdict::Forward(out) => Verdict::Reply(out),
+        other => other,
+    }
+}

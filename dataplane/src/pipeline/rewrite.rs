@@ -1,0 +1,38 @@
+//! Addresses, ports and time to live of packets that leave.
+
+use headrace_wire::Header;
+use headrace_wire::checksum::L4Checksum;
+use headrace_wire::ethernet::EthernetHeader;
+use headrace_wire::ipv4::Ipv4Header;
+use headrace_wire::nat;
+
+use super::Context;
+use crate::burst::{Burst, Packet, Verdict};
+use crate::drop_reason::DropReason;
+use crate::frames::Checksum;
+
+/// Rewrites what is forwarded. Answers are complete already, and what is handed back to the node stays as it came.
+pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
+    for packet in burst.iter_mut() {
+        if matches!(packet.verdict, Verdict::Forward(_)) && rewrite(packet, cx).is_none() {
+            packet.verdict = Verdict::Drop(DropReason::HeaderSplit);
+        }
+    }
+}
+
+fn rewrite(packet: &mut Packet, cx: &mut Context<'_>) -> Option<()> {
+    let l3 = cx.pools.head_mut(&packet.frame).get_mut(EthernetHeader::LEN..)?;
+    if let Some((key, flow)) = &packet.flow
+        && flow.translates(key)
+    {
+        let state = match packet.frame.checksum {
+            Checksum::AsSent => L4Checksum::Complete,
+            Checksum::Partial { .. } => L4Checksum::Partial,
+        };
+        nat::apply(l3, &packet.ip, &flow.rewrite, flow.deltas, state).ok()?;
+        packet.ip.src = flow.rewrite.src;
+        packet.ip.dst = flow.rewrite.dst;
+    }
+    packet.ip.ttl = Ipv4Header::of_mut(l3)?.decrement_ttl().ok()?;
+    Some(())
+}

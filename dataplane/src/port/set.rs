@@ -1,0 +1,88 @@
+//! A worker's ports by slot.
+
+use super::{Capabilities, Port, PortIndex};
+use crate::drop_reason::DropReason;
+use crate::frames::{AreaId, Frame, Pools};
+use crate::stats::WorkerStats;
+
+/// A worker's halves of all ports.
+#[derive(Default)]
+pub struct PortSet {
+    slots: Vec<Option<Slot>>,
+}
+
+struct Slot {
+    port: Box<dyn Port>,
+    /// Frames are queued or were left over.
+    pending: bool,
+}
+
+impl PortSet {
+    /// Puts a port into its slot.
+    pub fn attach(&mut self, index: PortIndex, port: Box<dyn Port>) {
+        let slot = usize::from(index.0);
+        if self.slots.len() <= slot {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        self.slots[slot] = Some(Slot { port, pending: false });
+    }
+
+    /// Takes a port out of its slot and its chunks back.
+    pub fn detach(&mut self, index: PortIndex, pools: &mut Pools) -> Option<Box<dyn Port>> {
+        let slot = self.slots.get_mut(usize::from(index.0))?.take()?;
+        let (area, zero_copy) = (slot.port.area(), slot.port.zero_copy());
+        pools.get_mut(area).reclaim(index, zero_copy);
+        Some(slot.port)
+    }
+
+    /// The port in a slot.
+    pub fn get_mut(&mut self, index: PortIndex) -> Option<&mut Box<dyn Port>> {
+        self.slots.get_mut(usize::from(index.0))?.as_mut().map(|s| &mut s.port)
+    }
+
+    /// Slots in use, ascending.
+    pub fn indexes(&self) -> impl Iterator<Item = PortIndex> + use<> {
+        let used: Vec<_> = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| s.is_some())
+            .map(|(i, _)| PortIndex(i as u16))
+            .collect();
+        used.into_iter()
+    }
+
+    /// What a port can do; `None` when there is no port in that slot.
+    #[inline]
+    pub fn capabilities(&self, index: PortIndex) -> Option<Capabilities> {
+        self.slots.get(usize::from(index.0))?.as_ref().map(|s| s.port.capabilities())
+    }
+
+    /// Queues a frame; counts and ends it where it cannot go.
+    #[inline]
+    pub fn transmit(&mut self, index: PortIndex, pools: &mut Pools, frame: Frame, stats: &WorkerStats) {
+        let Some(slot) = self.slots.get_mut(usize::from(index.0)).and_then(Option::as_mut) else {
+            stats.drop_frame(DropReason::PortGone);
+            pools.free(frame);
+            return;
+        };
+        let area: AreaId = frame.area();
+        debug_assert_eq!(area, slot.port.area(), "a frame of another area needs a copy");
+        slot.pending = true;
+        if let Err(frame) = slot.port.transmit(pools.get_mut(area), frame) {
+            stats.drop_frame(DropReason::TxRingFull);
+            pools.free(frame);
+        }
+    }
+
+    /// Starts transmission on every port that has something queued. Returns whether anything is left.
+    pub fn flush(&mut self, pools: &mut Pools) -> bool {
+        let mut left = false;
+        for slot in self.slots.iter_mut().flatten().filter(|s| s.pending) {
+            let area = slot.port.area();
+            slot.pending = slot.port.flush(pools.get_mut(area));
+            left |= slot.pending;
+        }
+        left
+    }
+}

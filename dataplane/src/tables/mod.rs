@@ -1,0 +1,241 @@
+//! Configuration tables: an immutable snapshot that workers pick up once per burst.
+//!
+//! [`build`] makes one from the desired state and what the kernel says of this node, as a pure function; parts that did not
+//! change are shared with the snapshot before, so that one endpoint's change does not copy a cluster. Behind this module
+//! nothing is IPv6 yet: the contract carries both families, the builder takes the IPv4 part.
+
+pub mod build;
+pub mod routes;
+pub mod services;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use headrace_wire::ethernet::MacAddr;
+use headrace_wire::vxlan::Vni;
+use ipnetwork::Ipv4Network;
+
+use crate::port::PortIndex;
+pub use routes::{Route, Routes};
+pub use services::Services;
+
+/// The pods' gateway address, the same on every node, as Calico has it.
+pub const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// The MAC address under which pods and the node's stack reach the dataplane.
+pub const GATEWAY_MAC: MacAddr = MacAddr([0xee; 6]);
+
+/// Bytes that VXLAN over IPv4 puts in front of an inner IP packet: 20 IPv4, 8 UDP, 8 VXLAN, 14 Ethernet (RFC 7348 5).
+pub const VXLAN_OVERHEAD: u16 = 50;
+
+/// Everything a worker needs to forward, but for the flows.
+#[derive(Clone)]
+pub struct Tables {
+    /// The node itself; `None` until the controller has spoken.
+    pub node: Option<Arc<Node>>,
+    /// Pod ports by slot.
+    pub ports: Arc<Ports>,
+    /// Where destinations lie.
+    pub routes: Arc<Routes>,
+    /// Service frontends.
+    pub services: Services,
+    /// Peers, by the index that routes name.
+    pub peers: Arc<Peers>,
+    /// Hosts on the uplink's subnets, by the index that routes and flows name.
+    pub hops: Arc<Hops>,
+    /// Changes whenever a route may have changed: flows that cached an older one look again.
+    pub route_generation: u32,
+}
+
+/// The node itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// The node's pod-side address: the network address of its pod range.
+    pub s0: Ipv4Addr,
+    /// The dataplane's own address: the one after it.
+    pub own: Ipv4Addr,
+    /// The node's pod range.
+    pub pod_cidr: Ipv4Network,
+    /// Tunnel source and address of masqueraded traffic.
+    pub address: Ipv4Addr,
+    /// Every address of the node's kernel, S0 included.
+    pub local: BTreeSet<Ipv4Addr>,
+    /// MAC address of this node inside the tunnel.
+    pub vtep_mac: MacAddr,
+    /// UDP port of the tunnel.
+    pub vxlan_port: u16,
+    /// Network identifier of the tunnel.
+    pub vni: Vni,
+    /// MAC address of the uplink.
+    pub uplink_mac: MacAddr,
+    /// Largest IP packet on the uplink, bytes.
+    pub uplink_mtu: u16,
+    /// MAC address of the kernel's end of the host link.
+    pub host_mac: MacAddr,
+    /// Whether pod traffic that leaves the cluster carries the node's address.
+    pub masquerade: bool,
+    /// Ranges that see pod addresses: the cluster's and the configured ones.
+    pub plain_ranges: Vec<Ipv4Network>,
+    /// All Service addresses.
+    pub service_ranges: Vec<Ipv4Network>,
+    /// Source ports of translated traffic.
+    pub snat_ports: SnatPorts,
+}
+
+/// Source ports of translated traffic: a range without those that a process of the node listens on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnatPorts {
+    usable: Vec<u16>,
+}
+
+impl SnatPorts {
+    /// The range `first..=last` without `excluded`.
+    pub fn new(first: u16, last: u16, excluded: &BTreeSet<u16>) -> Self {
+        Self { usable: (first..=last).filter(|p| !excluded.contains(p)).collect() }
+    }
+
+    /// The usable ports, ascending.
+    pub fn usable(&self) -> &[u16] {
+        &self.usable
+    }
+}
+
+/// A pod's port as the pipeline sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodPort {
+    /// MAC address of the pod's end.
+    pub mac: MacAddr,
+    /// The only addresses from which it may send.
+    pub addresses: Vec<Ipv4Addr>,
+    /// Whether frames may be up to 64 KiB.
+    pub superframes: bool,
+    /// Largest IP packet when they may not, and towards the wire; bytes.
+    pub path_mtu: Option<u16>,
+}
+
+/// Pod ports by slot; slots of the host link and the uplink are empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ports(pub Vec<Option<PodPort>>);
+
+impl Ports {
+    /// The pod port in a slot.
+    #[inline]
+    pub fn get(&self, index: PortIndex) -> Option<&PodPort> {
+        self.0.get(usize::from(index.0))?.as_ref()
+    }
+}
+
+/// Index of a peer in [`Peers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PeerIndex(pub u16);
+
+/// Another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Where its tunnel ends.
+    pub address: Ipv4Addr,
+    /// All its addresses, that one included.
+    pub addresses: Vec<Ipv4Addr>,
+    /// Its pod ranges.
+    pub pod_cidrs: Vec<Ipv4Network>,
+    /// Its inner MAC address.
+    pub vtep_mac: MacAddr,
+    /// The next hop towards its address; `None` when no route leads there by the uplink.
+    pub hop: Option<HopIndex>,
+    /// Whether packets travel to it without a tunnel.
+    pub direct: bool,
+}
+
+impl Peer {
+    /// Whether the peer may be the source of an inner packet from this address.
+    #[inline]
+    pub fn owns(&self, address: Ipv4Addr) -> bool {
+        self.pod_cidrs.iter().any(|c| c.contains(address)) || self.addresses.contains(&address)
+    }
+}
+
+/// All peers, by index and by tunnel address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peers {
+    /// In the order of their names.
+    pub list: Vec<Peer>,
+    /// By tunnel address.
+    pub by_address: HashMap<Ipv4Addr, PeerIndex>,
+}
+
+impl Peers {
+    /// The peer with that index.
+    #[inline]
+    pub fn get(&self, index: PeerIndex) -> Option<&Peer> {
+        self.list.get(usize::from(index.0))
+    }
+}
+
+/// Index of a next hop in [`Hops`]; it keeps its meaning as long as the route generation stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HopIndex(pub u16);
+
+/// Next hops on the uplink's subnets: address and, once known, MAC address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hops {
+    list: Vec<(Ipv4Addr, Option<MacAddr>)>,
+    by_address: BTreeMap<Ipv4Addr, HopIndex>,
+}
+
+impl Hops {
+    /// Most next hops; further ones are refused until the table is rebuilt.
+    pub const CAPACITY: usize = 16_384;
+
+    /// The hop's address and MAC address.
+    #[inline]
+    pub fn get(&self, index: HopIndex) -> Option<(Ipv4Addr, Option<MacAddr>)> {
+        self.list.get(usize::from(index.0)).copied()
+    }
+
+    /// The hop's index, when it is known.
+    pub fn find(&self, address: Ipv4Addr) -> Option<HopIndex> {
+        self.by_address.get(&address).copied()
+    }
+
+    /// The hop's index; it is added when it is new. `None` when the table is full.
+    pub fn intern(&mut self, address: Ipv4Addr) -> Option<HopIndex> {
+        if let Some(index) = self.find(address) {
+            return Some(index);
+        }
+        if self.list.len() >= Self::CAPACITY {
+            return None;
+        }
+        let index = HopIndex(self.list.len() as u16);
+        self.list.push((address, None));
+        self.by_address.insert(address, index);
+        Some(index)
+    }
+
+    /// Records what the kernel knows of a hop.
+    pub fn set_mac(&mut self, address: Ipv4Addr, mac: Option<MacAddr>) {
+        if let Some(index) = self.find(address) {
+            self.list[usize::from(index.0)].1 = mac;
+        }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, Option<MacAddr>)> + '_ {
+        self.list.iter().copied()
+    }
+}
+
+impl Tables {
+    /// Nothing is known yet: everything is dropped as not configured.
+    pub fn empty(route_generation: u32) -> Self {
+        Self {
+            node: None,
+            ports: Arc::default(),
+            routes: Arc::default(),
+            services: Services::default(),
+            peers: Arc::default(),
+            hops: Arc::default(),
+            route_generation,
+        }
+    }
+}

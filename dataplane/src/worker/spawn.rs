@@ -1,0 +1,217 @@
+//! A worker on its thread, and the handle by which the control thread gives it ports.
+
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::pace::{Pace, uptime};
+use super::{Shared, Worker, WorkerId};
+use crate::frames::Pools;
+use crate::port::{Port, PortIndex};
+use crate::stats::WorkerStats;
+
+/// How often flows are looked at for expiry.
+const TICK: Duration = Duration::from_millis(10);
+/// Ticks in which the whole flow table is looked at.
+const TICKS_PER_SWEEP: usize = 500;
+
+/// What a worker starts with.
+pub struct Setup {
+    /// Its number.
+    pub id: WorkerId,
+    /// The core it is pinned to; `None` = wherever the scheduler puts it.
+    pub core: Option<usize>,
+    /// Its memory, on which the control thread may have opened the first sockets.
+    pub pools: Pools,
+    /// What it shares.
+    pub shared: Arc<Shared>,
+}
+
+/// A worker could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// No thread.
+    #[error("worker {}: no thread: {source}", id.0)]
+    Thread {
+        /// Which worker.
+        id: WorkerId,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No descriptor to wake it up by, or to sleep on.
+    #[error("worker {}: {source}; raise the limit of open files (LimitNOFILE)", id.0)]
+    Descriptor {
+        /// Which worker.
+        id: WorkerId,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+enum Command {
+    Attach(PortIndex, Box<dyn Port>),
+    Detach(PortIndex, Sender<()>),
+    Publish(Sender<()>),
+    Stop,
+}
+
+/// The control thread's end of a worker.
+pub struct WorkerHandle {
+    id: WorkerId,
+    core: Option<usize>,
+    pinned: bool,
+    commands: Sender<Command>,
+    waker: Arc<OwnedFd>,
+    stats: Arc<WorkerStats>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts a worker without ports.
+///
+/// A worker that panics ends the process: its ports would be black holes otherwise, and the supervisor starts it anew.
+///
+/// # Errors
+/// [`SpawnError`].
+pub fn spawn(setup: Setup) -> Result<WorkerHandle, SpawnError> {
+    let Setup { id, core, pools, shared } = setup;
+    let descriptor = |source: rustix::io::Errno| SpawnError::Descriptor { id, source: source.into() };
+    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+    let waker = Arc::new(eventfd(0, flags).map_err(descriptor)?);
+    let pace = Pace::new(waker.as_fd()).map_err(descriptor)?;
+    let (commands, inbox) = unbounded();
+    let (pinned_tx, pinned_rx) = bounded(1);
+    let stats = WorkerStats::new();
+    let worker = Worker::new(shared, pools, Arc::clone(&stats));
+    let waker_end = Arc::clone(&waker);
+    let body = move || {
+        let _end_process = EndProcessOnPanic(id);
+        let pinned =
+            core.is_some_and(|core| core_affinity::set_for_current(core_affinity::CoreId { id: core }));
+        let _ = pinned_tx.send(pinned);
+        run(worker, pace, &inbox, &waker_end);
+    };
+    let name = format!("worker-{}", id.0);
+    let thread = std::thread::Builder::new().name(name).spawn(body);
+    let thread = thread.map_err(|source| SpawnError::Thread { id, source })?;
+    let pinned = pinned_rx.recv().unwrap_or(false);
+    Ok(WorkerHandle { id, core, pinned, commands, waker, stats, thread: Some(thread) })
+}
+
+impl WorkerHandle {
+    /// Its number.
+    pub fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// The core it was to be pinned to, and whether that worked.
+    pub fn core(&self) -> (Option<usize>, bool) {
+        (self.core, self.pinned)
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> &Arc<WorkerStats> {
+        &self.stats
+    }
+
+    /// Gives it its half of a port.
+    pub fn attach(&self, index: PortIndex, port: Box<dyn Port>) {
+        self.send(Command::Attach(index, port));
+    }
+
+    /// Takes its half of a port away; returns when its sockets are closed and its chunks are back.
+    pub fn detach(&self, index: PortIndex) {
+        let (done, wait) = bounded(1);
+        self.send(Command::Detach(index, done));
+        let _ = wait.recv();
+    }
+
+    /// Makes it publish its ledger and the kernel's counters now; returns when it has.
+    pub fn publish(&self) {
+        let (done, wait) = bounded(1);
+        self.send(Command::Publish(done));
+        let _ = wait.recv_timeout(Duration::from_secs(1));
+    }
+
+    /// Ends it; returns when its sockets are closed.
+    pub fn stop(&mut self) {
+        self.send(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            // It ended the process if it panicked.
+            let _ = thread.join();
+        }
+    }
+
+    fn send(&self, command: Command) {
+        let _ = self.commands.send(command);
+        let _ = rustix::io::write(&*self.waker, &1u64.to_ne_bytes());
+    }
+}
+
+impl Drop for WorkerHandle {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The loop around [`Worker::turn`].
+fn run(mut worker: Worker, mut pace: Pace, inbox: &Receiver<Command>, waker: &OwnedFd) {
+    let mut time = uptime();
+    let (mut next_tick, mut next_second) = (time, time);
+    let step = (worker.shared.flows.map().buckets() / TICKS_PER_SWEEP).max(1);
+    loop {
+        let turn = worker.turn(time.as_secs() as u32);
+        if pace.rest(turn.frames > 0 || turn.pending) {
+            worker.stats.hot().sleeps.add(1);
+        }
+        time = uptime();
+        if time >= next_tick {
+            let ticks = ((time - next_tick).as_nanos() / TICK.as_nanos()) as usize + 1;
+            worker.expire(step * ticks.min(20), time.as_secs() as u32);
+            next_tick = time + TICK;
+        }
+        if time >= next_second {
+            worker.publish();
+            next_second = time + Duration::from_secs(1);
+        }
+        while let Ok(command) = inbox.try_recv() {
+            let _ = rustix::io::read(waker, &mut [0; 8]);
+            match command {
+                Command::Attach(index, port) => {
+                    for fd in port.readiness() {
+                        // Without it the port is polled by the longest sleep.
+                        let _ = pace.watch(fd);
+                    }
+                    worker.attach(index, port);
+                }
+                Command::Detach(index, done) => {
+                    drop(worker.detach(index));
+                    let _ = done.send(());
+                }
+                Command::Publish(done) => {
+                    worker.publish();
+                    let _ = done.send(());
+                }
+                Command::Stop => return,
+            }
+        }
+    }
+}
+
+struct EndProcessOnPanic(WorkerId);
+
+impl Drop for EndProcessOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                worker = self.0.0,
+                "worker panicked; ending the process so that it is started anew"
+            );
+            std::process::exit(70);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Packets that wait for a next hop's MAC address: one per address, for a few seconds (RFC 1122 2.3.2.2).
+
+use std::net::Ipv4Addr;
+
+use arrayvec::ArrayVec;
+use headrace_wire::Header;
+use headrace_wire::ethernet::EthernetHeader;
+use headrace_wire::parse::parse_ipv4;
+
+use crate::burst::{Burst, Packet, Verdict};
+use crate::drop_reason::DropReason;
+use crate::flows::Seconds;
+use crate::frames::Pools;
+use crate::pipeline::Context;
+use crate::stats::WorkerStats;
+
+/// Most addresses that packets wait for.
+const ROOM: usize = 32;
+/// How long a packet waits, in seconds.
+const PATIENCE: Seconds = 3;
+
+/// One worker's waiting packets.
+#[derive(Default)]
+pub struct WaitingRoom {
+    list: ArrayVec<Waiter, ROOM>,
+    /// Generation of tables looked at last, by address of the snapshot: nothing changes without a new one.
+    looked_at: usize,
+}
+
+struct Waiter {
+    hop: Ipv4Addr,
+    packet: Packet,
+    since: Seconds,
+}
+
+impl WaitingRoom {
+    /// Takes a packet in and asks for its next hop. A second one for the same address is dropped, as is one too many.
+    pub fn enter(&mut self, hop: Ipv4Addr, mut packet: Packet, cx: &mut Context<'_>) {
+        // A full channel loses the question; the next packet asks again.
+        let _ = cx.asked.try_send(hop);
+        if self.list.is_full() || self.list.iter().any(|w| w.hop == hop) {
+            cx.stats.drop_frame(DropReason::NeighborUnresolved);
+            cx.pools.free(packet.frame);
+            return;
+        }
+        packet.flow = None;
+        packet.verdict = Verdict::Undecided;
+        self.list.push(Waiter { hop, packet, since: cx.now });
+    }
+
+    /// Moves packets whose next hop has become known into the burst, to begin again. Returns whether any did.
+    pub fn admit(&mut self, burst: &mut Burst, cx: &mut Context<'_>) -> bool {
+        let snapshot = std::ptr::from_ref(cx.tables).addr();
+        if self.list.is_empty() || self.looked_at == snapshot {
+            return false;
+        }
+        self.looked_at = snapshot;
+        let mut at = 0;
+        while at < self.list.len() {
+            let known = cx.tables.hops.find(self.list[at].hop).and_then(|hop| cx.tables.hops.get(hop)?.1);
+            if known.is_none() {
+                at += 1;
+                continue;
+            }
+            let mut packet = self.list.remove(at).packet;
+            // Its bytes may have been translated before it had to wait.
+            let bytes = &cx.pools.head(&packet.frame)[EthernetHeader::LEN..];
+            match parse_ipv4(bytes, packet.frame.len() - EthernetHeader::LEN) {
+                Ok(ip) => {
+                    packet.ip = ip;
+                    burst.push(packet);
+                }
+                Err(_) => {
+                    cx.stats.drop_frame(DropReason::BadIpv4Header);
+                    cx.pools.free(packet.frame);
+                }
+            }
+        }
+        !burst.is_empty()
+    }
+
+    /// Drops packets that have waited for too long.
+    pub fn expire(&mut self, now: Seconds, pools: &mut Pools, stats: &WorkerStats) {
+        let mut at = 0;
+        while at < self.list.len() {
+            if now.saturating_sub(self.list[at].since) > PATIENCE {
+                stats.drop_frame(DropReason::NeighborUnresolved);
+                pools.free(self.list.remove(at).packet.frame);
+            } else {
+                at += 1;
+            }
+        }
+    }
+}
