@@ -148,6 +148,7 @@ impl Pool {
     }
 
     /// Ends a frame: its chunks are free again.
+    #[allow(clippy::needless_pass_by_value, reason = "the frame ends here: nobody may use it again")]
     pub fn free(&mut self, frame: Frame) {
         let Frame { head, mut next, .. } = frame;
         self.free_chunk_of(head.addr);
@@ -221,6 +222,7 @@ impl Pool {
     }
 
     /// Records that a port's transmit ring took the frame.
+    #[allow(clippy::needless_pass_by_value, reason = "the frame ends here: nobody may use it again")]
     pub fn sent(&mut self, frame: Frame, port: PortIndex) {
         let Frame { head, mut next, .. } = frame;
         let mut addr = head.addr;
