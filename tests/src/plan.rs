@@ -51,7 +51,7 @@ pub struct NodePlan {
     /// On the LAN; the Node object's InternalIP.
     pub address: Ipv4Addr,
     /// Names of its first pods.
-    pub pods: Vec<String>,
+    pub pod_names: Vec<String>,
 }
 
 impl NodePlan {
@@ -102,7 +102,7 @@ pub fn nodes(config: &LabConfig) -> Vec<NodePlan> {
         .chain(kernel)
         .zip(1_u8..)
         .map(|((name, kind), number)| NodePlan {
-            pods: (1..=config.pods_per_node).map(|i| format!("{name}-pod{i}")).collect(),
+            pod_names: (1..=config.pods_per_node).map(|i| format!("{name}-pod{i}")).collect(),
             name,
             kind,
             number,

@@ -75,6 +75,8 @@ fn nothing_of_a_lab_stays_behind_also_when_its_maker_was_killed() -> Result<()> 
     let Some(lab) = support::lab(kernel_pair())? else { return Ok(()) };
     let name = lab.state().config.name.clone();
     ensure!(traces() != before, "this test sees nothing of a lab");
+    let seen_elsewhere = Lab::open(&name)?;
+    ensure!(seen_elsewhere.address("kernel2-pod2")? == lab.address("kernel2-pod2")?);
     // As if killed: no destructor runs, and somebody else finds what is left.
     std::mem::forget(lab);
     Lab::remove(&name)?;

@@ -1,5 +1,13 @@
 //! Labs on real frames. Everything here needs root; the limit on threads is the Makefile's.
 
+mod findings;
 mod support;
 
+mod churn;
+mod connectivity;
+mod kernel_node;
 mod kernel_pair;
+mod restart;
+mod service;
+mod uplink;
+mod workers;

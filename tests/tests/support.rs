@@ -3,7 +3,11 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, bail};
-use headrace_lab::{Lab, LabConfig};
+use headrace_lab::daemon::Daemon;
+use headrace_lab::{Lab, LabConfig, LabError};
+
+/// A way to end a daemon: [`Lab::stop`] or [`Lab::kill`].
+pub(crate) type End = fn(&mut Lab, &str, Daemon) -> Result<(), LabError>;
 
 /// Makes a lab with a name of its own, `None` where this machine cannot: loudly, and in CI with an error.
 pub(crate) fn lab(config: LabConfig) -> Result<Option<Lab>> {

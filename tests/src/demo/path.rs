@@ -42,7 +42,7 @@ pub(super) fn paths(lab: &Lab) -> Result<[Path; 5], LabError> {
     Ok([
         path("same node", |side| side.direct(&side.near()))?,
         path("across nodes", |side| side.direct(&side.far()))?,
-        path("outside, masqueraded", Side::outside)?,
+        path("outside, masqueraded", |side| side.leg(OUTSIDE_NAME, OUTSIDE_FAR, Some(OUTSIDE_FAR), None))?,
         path("ClusterIP, across nodes", |side| side.service(1, &side.far()))?,
         // The last one: its Service slows a kernel node's bridge down (see kernel_node).
         path("ClusterIP, same node", |side| side.service(2, &side.near()))?,
@@ -69,10 +69,6 @@ impl Side<'_> {
     fn direct(&self, server: &str) -> Result<Leg, LabError> {
         let address = self.lab.address(server)?;
         self.leg(server, address, Some(address), None)
-    }
-
-    fn outside(&self) -> Result<Leg, LabError> {
-        self.leg(OUTSIDE_NAME, OUTSIDE_FAR, Some(OUTSIDE_FAR), None)
     }
 
     fn service(&self, number: u8, server: &str) -> Result<Leg, LabError> {

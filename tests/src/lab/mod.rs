@@ -212,7 +212,7 @@ impl Lab {
             };
             self.state.nodes.push(Node { plan: plan.clone(), machine, daemons, pods: Vec::new() });
             self.state.save()?;
-            for pod in &plan.pods {
+            for pod in &plan.pod_names {
                 progress(pod);
                 self.attach(&plan.name, pod)?;
             }

@@ -12,5 +12,5 @@ pub mod stream;
 pub use capture::Capture;
 pub use datagram::UdpServer;
 pub use iperf::{Iperf, Protocol};
-pub use ping::Ping;
+pub use ping::{Ping, TooLong};
 pub use stream::{Hold, TcpServer};

@@ -5,6 +5,17 @@ use std::time::Duration;
 
 use crate::{LabError, Space};
 
+/// What may happen to a request that is too long for the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TooLong {
+    /// Fragments may be made of it, at the sender or on the way.
+    Fragment,
+    /// It is sent with DF, and the sender heeds the path MTU that it knows.
+    Refuse,
+    /// It is sent with DF, and the sender heeds nothing but its device's MTU.
+    Probe,
+}
+
 /// What to send.
 #[derive(Clone, Debug)]
 pub struct Ping {
@@ -14,8 +25,8 @@ pub struct Ping {
     pub count: u32,
     /// Bytes of payload; the IP packet is 28 bytes longer.
     pub size: usize,
-    /// Whether routers may fragment; `false` sets DF.
-    pub fragment: bool,
+    /// What may happen to requests that are too long.
+    pub too_long: TooLong,
     /// TTL of the requests.
     pub ttl: u8,
 }
@@ -49,7 +60,7 @@ impl Ping {
     /// Three small requests to `address`.
     #[must_use]
     pub fn new(address: Ipv4Addr) -> Self {
-        Self { address, count: 3, size: 56, fragment: true, ttl: 64 }
+        Self { address, count: 3, size: 56, too_long: TooLong::Fragment, ttl: 64 }
     }
 
     /// Sends from `space`; no reply at all is a result too.
@@ -58,7 +69,11 @@ impl Ping {
     /// [`LabError::Output`] when ping itself fails.
     pub fn run(&self, space: &Space) -> Result<Pong, LabError> {
         let (count, size, ttl) = (self.count.to_string(), self.size.to_string(), self.ttl.to_string());
-        let discovery = if self.fragment { "dont" } else { "do" };
+        let discovery = match self.too_long {
+            TooLong::Fragment => "dont",
+            TooLong::Refuse => "do",
+            TooLong::Probe => "probe",
+        };
         let address = self.address.to_string();
         let argv = [
             "ping", "-n", "-c", &count, "-i", "0.02", "-W", "1", "-s", &size, "-t", &ttl, "-M", discovery,
