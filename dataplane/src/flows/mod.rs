@@ -21,6 +21,9 @@ pub use expiry::Expiry;
 
 use crate::tables::routes::Out;
 
+/// Version of what keys and values mean ([`FlowKey::pack`], [`Flow::pack`]); it must change with them.
+pub const CONTENT_VERSION: u32 = 1;
+
 /// Seconds of the clock by which flows age. It must not jump back while the machine runs (CLOCK_BOOTTIME).
 pub type Seconds = u32;
 
