@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use headrace_lab::plan::NodeKind;
 use headrace_lab::state::lab_names;
-use headrace_lab::{Encapsulation, Lab, LabConfig, Wire, demo};
+use headrace_lab::{Encapsulation, Lab, LabConfig, Wire, demo, interrupt};
 
 /// Nodes, a LAN and pods on this machine. Needs root.
 #[derive(Parser)]
@@ -154,7 +154,14 @@ fn up(options: Up) -> Result<()> {
         dataplane_args: options.dataplane_arg,
         agent_args: options.agent_arg,
     };
-    let lab = Lab::up(&config, &mut |step| eprintln!("up: {step}"))?;
+    let mut watched = false;
+    let lab = Lab::up(&config, &mut |step| {
+        // From the first step on the name is ours, so that nobody else's lab can be removed.
+        if !std::mem::replace(&mut watched, true) {
+            interrupt::remove_when_interrupted(&config.name);
+        }
+        eprintln!("up: {step}");
+    })?;
     lab.stay()?;
     status(&config.name, Format::Text)
 }

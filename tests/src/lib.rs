@@ -17,6 +17,7 @@ pub mod dataplane;
 pub mod demo;
 mod error;
 pub mod headrace_node;
+pub mod interrupt;
 pub mod kernel_node;
 mod lab;
 pub mod lan;

@@ -15,6 +15,9 @@ const RATES: [u32; 4] = [1000, 500, 250, 100];
 /// More loss than this on the kernel's path, in percent, makes a rate too high to compare.
 const NO_LOSS: f64 = 0.1;
 
+/// A sender that reaches less than this part of the rate is itself the limit.
+const FULL: f64 = 0.98;
+
 /// What all measurements have in common.
 pub(super) struct Session {
     pub(super) rounds: u32,
@@ -27,7 +30,8 @@ pub(super) fn rate_without_loss(paths: &[Path]) -> Result<u32, LabError> {
     for megabits in RATES {
         let protocol = Protocol::Udp { megabits, length: DATAGRAM };
         let result = Iperf { protocol, seconds: 1, ..tcp(&path.kernel) }.run()?;
-        if result.loss_percent <= NO_LOSS {
+        let sent_in_full = result.gbps * 1000.0 >= f64::from(megabits) * FULL;
+        if sent_in_full && result.loss_percent <= NO_LOSS {
             return Ok(megabits);
         }
     }
@@ -101,7 +105,7 @@ impl Session {
                 match measure(leg, ours) {
                     Ok(result) => results.push(result),
                     Err(error) => {
-                        row.failure = Some(format!("{who}: {error}"));
+                        row.failure = Some(first_line(&format!("{who}: {error}")));
                         break 'rounds;
                     }
                 }
@@ -119,7 +123,11 @@ struct Rounds<T> {
 }
 
 fn tcp(leg: &Leg) -> Iperf<'_> {
-    Iperf::tcp(&leg.client, &leg.server, leg.address)
+    Iperf { server_address: leg.ping, ..Iperf::tcp(&leg.client, &leg.server, leg.address) }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 fn checksum_errors(leg: &Leg) -> i64 {

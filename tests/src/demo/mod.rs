@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::lan::{self, LONGEST_FRAME};
-use crate::{Lab, LabConfig, LabError, Wire, counters, state};
+use crate::{Lab, LabConfig, LabError, Wire, counters, interrupt, state};
 
 use measure::{Session, rate_without_loss};
 use path::{Path, paths};
@@ -47,6 +47,7 @@ pub fn run(options: &Options) -> Result<bool, LabError> {
         wire: options.wire,
         ..LabConfig::default()
     };
+    interrupt::remove_when_interrupted(&config.name);
     let mut lab = Lab::up(&config, &mut |step| progress(&format!("up: {step}")))?;
     let paths = paths(&lab)?;
     let rows = measure_all(&mut lab, &paths, options, &mut progress)?;

@@ -15,7 +15,7 @@ pub(super) struct Leg {
     pub(super) server: Space,
     /// What the client connects to.
     pub(super) address: Ipv4Addr,
-    /// What the client pings: Services do not answer, their endpoints do.
+    /// The server's own address, which the client pings; none for a Service, which does not answer.
     pub(super) ping: Option<Ipv4Addr>,
     /// The Service that the address belongs to.
     pub(super) service: Option<Service>,

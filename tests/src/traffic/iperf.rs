@@ -35,6 +35,8 @@ pub struct Iperf<'a> {
     pub server: &'a Space,
     /// The address that the client connects to: the server's or a Service's.
     pub address: Ipv4Addr,
+    /// The only address that the server answers from; it matters for UDP where the server has several.
+    pub server_address: Option<Ipv4Addr>,
     /// What to send.
     pub protocol: Protocol,
     /// How long, in seconds.
@@ -60,7 +62,17 @@ impl<'a> Iperf<'a> {
     /// One TCP stream for two seconds.
     #[must_use]
     pub fn tcp(client: &'a Space, server: &'a Space, address: Ipv4Addr) -> Self {
-        Self { client, server, address, protocol: Protocol::Tcp, seconds: 2, streams: 1, reverse: false }
+        let protocol = Protocol::Tcp;
+        Self {
+            client,
+            server,
+            address,
+            server_address: None,
+            protocol,
+            seconds: 2,
+            streams: 1,
+            reverse: false,
+        }
     }
 
     /// Measures.
@@ -68,7 +80,7 @@ impl<'a> Iperf<'a> {
     /// # Errors
     /// [`LabError::Timeout`], or [`LabError::Output`] with what iperf3 says when there is no connection.
     pub fn run(&self) -> Result<Throughput, LabError> {
-        let _server = Server::start(self.server)?;
+        let _server = Server::start(self.server, self.server_address)?;
         let argv = self.arguments();
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let output = self.client.try_run(&argv, Duration::from_secs(u64::from(self.seconds) + 10))?;
@@ -98,10 +110,11 @@ impl<'a> Iperf<'a> {
 struct Server(Child);
 
 impl Server {
-    fn start(space: &Space) -> Result<Self, LabError> {
+    fn start(space: &Space, address: Option<Ipv4Addr>) -> Result<Self, LabError> {
         let what = format!("start iperf3 in {}", space.name);
         let mut command = space.command();
         command.args(["iperf3", "-s", "-1", "-p", &PORT.to_string()]);
+        command.args(address.map(|address| format!("-B{address}")));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let server = Self(command.spawn().map_err(LabError::io(what.clone()))?);
         if wait_until(Duration::from_secs(5), || counters::listens(space, PORT).unwrap_or(false)) {
