@@ -12,6 +12,9 @@
 //! What always holds: every address is checked against its area before it is used, no call panics, and
 //! nothing on the packet path allocates, locks or (but for [`Socket::kick`]) enters the kernel.
 
+#[cfg(test)]
+extern crate self as headrace_xsk;
+
 mod area;
 mod bpf;
 pub mod bpffs;
@@ -25,6 +28,9 @@ pub mod program;
 mod ring;
 mod socket;
 mod sys;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod testing;
 
 pub use area::{Area, AreaConfig, AreaError, AreaHandle, TxMetadata};
 pub use error::OpenError;

@@ -77,6 +77,12 @@ impl Attachments {
         self.links.keys().copied()
     }
 
+    /// Both variants of the program.
+    #[cfg(test)]
+    pub(super) fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
     /// Attaches to a device, or updates our link there to this process's program. Tries `rungs` in order.
     pub(super) fn attach(&mut self, ifindex: u32, rungs: &[Rung]) -> Result<Attached, ProgramError> {
         if let Some(attached) = self.keep(ifindex, rungs)? {

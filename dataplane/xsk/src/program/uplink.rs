@@ -259,3 +259,6 @@ impl UplinkProgram {
 fn map_error(map: &'static str, error: &MapError) -> ProgramError {
     ProgramError::Map { program: "uplink", map, reason: super::load::chain(error) }
 }
+
+#[cfg(test)]
+mod tests;
