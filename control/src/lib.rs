@@ -9,7 +9,16 @@
 //! [`agent`] joins the parts; [`seam`] is what [`cni`] and [`node`] share with the rest. Nothing here touches a packet:
 //! when the agent is away, the dataplane goes on with the last state it was given.
 
+pub mod agent;
 pub mod cni;
+pub mod config;
+pub mod desired;
+mod files;
+pub mod identity;
+pub mod log;
 pub mod node;
+pub mod objects;
 pub mod push;
 pub mod seam;
+pub mod source;
+pub mod status;

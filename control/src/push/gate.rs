@@ -18,6 +18,8 @@ pub struct PortBoard {
     pub away: Option<String>,
     /// Ports that the dataplane has or may have.
     pub ports: BTreeMap<PortId, PortAnswer>,
+    /// Why the last request was refused; empty when it was accepted.
+    pub refusals: Vec<Refusal>,
 }
 
 /// Where one port stands.
@@ -90,7 +92,9 @@ impl PortGate {
         let answered = |board: &PortBoard| match board.ports.get(&id)? {
             PortAnswer::Sent => None,
             PortAnswer::Ready => Some(Ok(())),
-            PortAnswer::NotReady(problem) => Some(Err(PortProblem::NotReady { id, problem: problem.clone() })),
+            PortAnswer::NotReady(problem) => {
+                Some(Err(PortProblem::NotReady { id, problem: problem.clone() }))
+            }
             PortAnswer::Refused(refusal) => Some(Err(PortProblem::Refused { id, refusal: refusal.clone() })),
         };
         self.wait(id, patience, answered).await

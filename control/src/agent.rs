@@ -1,0 +1,197 @@
+//! The agent: joins source, CNI server, derivation and push, and runs them until it is told to end.
+//!
+//! [`Reconciler`] is the part with a memory: it keeps the last usable settings, so that a Node object that goes away
+//! does not take the node's pods with it.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+use headrace_api::state::Settings;
+use headrace_wire::ethernet::MacAddr;
+use rustix::fs::{FlockOperation, flock};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::config::AgentConfig;
+use crate::desired::{NodeConfig, Problem, desired};
+use crate::identity;
+use crate::objects::Objects;
+use crate::push::{self, Pusher};
+use crate::seam::{NodeFacts, Ports, PortsWatch};
+use crate::source::{ObjectsWatch, manifests};
+use crate::{cni, node};
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from starting, or a part that cannot go on; each with what would help.
+pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
+    let directories = config.directories();
+    make_directory(&directories.run)?;
+    make_directory(&directories.state)?;
+    let _only_one = lock(&directories.run)?;
+    let vtep_mac = identity::vtep_mac(&directories.state, &config.node_name)?;
+    info!(node = config.node_name, %vtep_mac, run_dir = %directories.run.display(), "headrace-agent starts");
+
+    let (objects_tx, objects) = watch::channel(None);
+    let (ports_tx, ports) = watch::channel(None);
+    let (facts_tx, facts) = watch::channel(None);
+    let (pusher, feed) = push::new(directories.run.clone());
+    let gate = pusher.gate();
+    let node_config = NodeConfig { name: config.node_name.clone(), vtep_mac, cluster: config.cluster() };
+    let reconciler = Reconciler::new(node_config, directories.run.clone(), facts_tx, pusher);
+
+    let manifests = config.manifests.clone();
+    std::thread::Builder::new()
+        .name("manifests".into())
+        .spawn(move || manifests::follow(&manifests, &objects_tx))
+        .context("cannot start a thread")?;
+
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::select! {
+        ended = cni::serve(directories.clone(), facts.clone(), gate, ports_tx) => ended.context("CNI server"),
+        ended = node::keep(directories.clone(), facts) => ended.context("host link"),
+        () = reconciler.run(objects, ports) => Err(anyhow!("the source of objects or of ports has ended")),
+        () = feed.run() => Err(anyhow!("nobody derives the desired state any more")),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }?;
+    info!("headrace-agent ends; the dataplane goes on");
+    Ok(())
+}
+
+/// Derives and publishes whenever something changes.
+pub(crate) struct Reconciler {
+    config: NodeConfig,
+    run_dir: PathBuf,
+    facts: watch::Sender<Option<Arc<NodeFacts>>>,
+    pusher: Pusher,
+    settings: Option<Settings>,
+    problems: BTreeSet<Problem>,
+    shown: Option<(MacAddr, IpAddr)>,
+}
+
+impl Reconciler {
+    pub(crate) fn new(
+        config: NodeConfig,
+        run_dir: PathBuf,
+        facts: watch::Sender<Option<Arc<NodeFacts>>>,
+        pusher: Pusher,
+    ) -> Self {
+        Self { config, run_dir, facts, pusher, settings: None, problems: BTreeSet::new(), shown: None }
+    }
+
+    /// Ends when a source of changes does.
+    pub(crate) async fn run(mut self, mut objects: ObjectsWatch, mut ports: PortsWatch) {
+        loop {
+            let latest_objects = objects.borrow_and_update().clone();
+            let latest_ports = ports.borrow_and_update().clone();
+            if let Some(latest) = latest_objects {
+                self.reconcile(&latest, latest_ports.as_ref());
+            }
+            let alive = tokio::select! {
+                changed = objects.changed() => changed,
+                changed = ports.changed() => changed,
+            };
+            if alive.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// One whole derivation. Without the ports only the facts are published: they may be what the ports wait for.
+    fn reconcile(&mut self, objects: &Objects, ports: Option<&Ports>) {
+        let no_ports = Ports::default();
+        let (mut derived, problems) = desired(objects, &self.config, ports.unwrap_or(&no_ports));
+        self.tell(problems);
+        match (&derived.settings, &self.settings) {
+            (Some(new), _) => self.settings = Some(new.clone()),
+            (None, Some(_)) => warn!("the last usable settings of this node stay in force"),
+            (None, None) => return,
+        }
+        derived.settings.clone_from(&self.settings);
+        self.publish_facts();
+        if ports.is_some() {
+            self.pusher.update(derived);
+        }
+    }
+
+    /// Every problem is told once, and once more when it is solved.
+    fn tell(&mut self, problems: Vec<Problem>) {
+        let problems = BTreeSet::from_iter(problems);
+        for problem in problems.difference(&self.problems) {
+            warn!("{problem}");
+        }
+        for problem in self.problems.difference(&problems) {
+            info!("solved: {problem}");
+        }
+        self.problems = problems;
+    }
+
+    fn publish_facts(&mut self) {
+        let Some(settings) = &self.settings else { return };
+        let facts = NodeFacts {
+            name: self.config.name.clone(),
+            node_addresses: settings.node_addresses.clone(),
+            pod_cidrs: settings.pod_cidrs.clone(),
+            cluster_cidrs: settings.cluster_cidrs.clone(),
+            service_cidrs: settings.service_cidrs.clone(),
+            encapsulation: settings.encapsulation,
+            masquerade: settings.masquerade,
+            non_masquerade_cidrs: settings.non_masquerade_cidrs.clone(),
+        };
+        self.facts.send_if_modified(|old| {
+            let differs = old.as_deref() != Some(&facts);
+            if differs {
+                *old = Some(Arc::new(facts));
+            }
+            differs
+        });
+        self.show_annotations();
+    }
+
+    /// Shows the annotations by which peers find this node, in the log and in node.json.
+    fn show_annotations(&mut self) {
+        let Some(settings) = &self.settings else { return };
+        let Some(public) = settings.node_addresses.first() else { return };
+        let identity = (settings.vtep_mac, *public);
+        if self.shown == Some(identity) {
+            return;
+        }
+        let annotations = identity::annotations(settings.vni, settings.vtep_mac, *public);
+        for (key, value) in &annotations {
+            info!("annotation of this node for its peers: {key}: {value}");
+        }
+        if let Err(e) = identity::show(&self.run_dir, &self.config.name, &annotations) {
+            error!("{e}");
+        }
+        self.shown = Some(identity);
+    }
+}
+
+/// Others may look (headracectl, the CNI plugin), only root may change; sockets guard themselves.
+fn make_directory(path: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path).with_context(|| {
+        format!("cannot make directory {}; correct --run-dir or --state-dir", path.display())
+    })
+}
+
+/// Two agents on one run directory would undo each other's work. The lock goes with the process.
+fn lock(run_dir: &Path) -> anyhow::Result<File> {
+    let path = run_dir.join("agent.lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!("another headrace-agent runs on {}; end it, or use another --run-dir", run_dir.display());
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! The agent's configuration.
+//!
+//! Flags stand in [`AgentConfig`]; [`layers`] adds the environment and the file.
+
+pub mod layers;
+
+use std::ffi::OsString;
+use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, ValueEnum};
+use headrace_api::state::Encapsulation;
+use headrace_wire::vxlan::Vni;
+use ipnetwork::IpNetwork;
+
+use self::layers::ConfigError;
+use crate::desired::ClusterConfig;
+use crate::log::{Format, Level};
+use crate::seam::Directories;
+
+const AFTER_HELP: &str = "\
+Every flag can also stand in the environment (--run-dir: HEADRACE_RUN_DIR; lists with commas) and in a TOML file
+(run-dir = \"/run/headrace\"; lists as arrays). A flag goes before the environment, the environment before the file.
+
+Examples:
+  headrace-agent --node-name node-a --manifests /etc/headrace/manifests
+  headrace-agent --config /etc/headrace/agent.toml --log json
+  HEADRACE_NODE_NAME=node-a headrace-agent --manifests ./cluster --cluster-cidr 10.42.0.0/16 --service-cidr 10.43.0.0/16";
+
+/// Feeds the Headrace dataplane of this node from Kubernetes objects and serves its CNI plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Parser)]
+#[command(name = "headrace-agent", version, after_help = AFTER_HELP)]
+pub struct AgentConfig {
+    /// TOML file with any of these flags as keys, without the dashes
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Directory of the sockets; the dataplane of this node has the same
+    #[arg(long, value_name = "DIR", default_value = "/run/headrace")]
+    pub run_dir: PathBuf,
+
+    /// Directory of what must outlive a restart: attachments, port ids, the VTEP MAC address [default: the run directory]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Name of this node's Node object
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub node_name: String,
+
+    /// Directory of Kubernetes YAML: Node, Service, EndpointSlice; changes are followed
+    #[arg(long, value_name = "DIR")]
+    pub manifests: PathBuf,
+
+    /// Range of all pods of the cluster, never masqueraded; may be repeated
+    #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/16", value_parser = cidr)]
+    pub cluster_cidr: Vec<IpNetwork>,
+
+    /// Range of all Service addresses; may be repeated
+    #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16", value_parser = cidr)]
+    pub service_cidr: Vec<IpNetwork>,
+
+    /// UDP port of the VXLAN tunnel, the same on all nodes
+    #[arg(long, value_name = "PORT", default_value = "8472")]
+    pub vxlan_port: NonZeroU16,
+
+    /// VXLAN network identifier, the same on all nodes
+    #[arg(long, value_name = "VNI", default_value = "1", value_parser = vni)]
+    pub vni: Vni,
+
+    /// vxlan: a tunnel to every node; direct: none to nodes on a subnet of the uplink
+    #[arg(long, value_enum, default_value = "vxlan")]
+    pub encapsulation: EncapsulationFlag,
+
+    /// Whether pod traffic that leaves the cluster carries the node's address
+    #[arg(long, value_name = "BOOL", default_value = "true", action = ArgAction::Set)]
+    pub masquerade: bool,
+
+    /// Range outside the cluster that sees pod addresses all the same; may be repeated
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    pub non_masquerade_cidr: Vec<IpNetwork>,
+
+    // RFC 6335, 6: ports no service is ever assigned. The kernel keeps the lower half of its own range, 32768 to 49151.
+    /// Source ports of translated traffic; reserved from the kernel, so keep listeners out of it
+    #[arg(long, value_name = "FIRST-LAST", default_value = "49152-65535", value_parser = port_range)]
+    pub snat_ports: PortRange,
+
+    /// Form of the log on standard error
+    #[arg(long, value_enum, default_value = "human")]
+    pub log: Format,
+
+    /// How much the log tells
+    #[arg(long, value_enum, default_value = "info")]
+    pub log_level: Level,
+}
+
+/// Ports, first and last inclusive.
+pub type PortRange = RangeInclusive<u16>;
+
+/// [`Encapsulation`] by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EncapsulationFlag {
+    /// A tunnel to every node.
+    Vxlan,
+    /// No tunnel on one subnet.
+    Direct,
+}
+
+impl AgentConfig {
+    /// The configuration of this process, from its arguments, environment and file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], also when help was asked for.
+    pub fn of_process() -> Result<Self, ConfigError> {
+        Self::parse_from_layers(std::env::args_os(), |name| std::env::var_os(name))
+    }
+
+    /// As [`AgentConfig::of_process`], from the given arguments (program name first) and environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`], also when help was asked for.
+    pub fn parse_from_layers(
+        args: impl IntoIterator<Item = OsString>,
+        environment: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, ConfigError> {
+        layers::parse(args, environment)
+    }
+
+    /// Where the agent keeps its files.
+    pub fn directories(&self) -> Directories {
+        Directories {
+            run: self.run_dir.clone(),
+            state: self.state_dir.clone().unwrap_or_else(|| self.run_dir.clone()),
+        }
+    }
+
+    /// What is the same on all nodes.
+    pub fn cluster(&self) -> ClusterConfig {
+        ClusterConfig {
+            cluster_cidrs: self.cluster_cidr.clone(),
+            service_cidrs: self.service_cidr.clone(),
+            vxlan_port: self.vxlan_port,
+            vni: self.vni,
+            encapsulation: match self.encapsulation {
+                EncapsulationFlag::Vxlan => Encapsulation::Vxlan,
+                EncapsulationFlag::Direct => Encapsulation::Direct,
+            },
+            masquerade: self.masquerade,
+            non_masquerade_cidrs: self.non_masquerade_cidr.clone(),
+            snat_ports: self.snat_ports.clone(),
+        }
+    }
+}
+
+fn cidr(text: &str) -> Result<IpNetwork, String> {
+    let wrong = || format!("{text:?} is no range of addresses; write it like 10.244.0.0/16");
+    let network: IpNetwork = text.parse().map_err(|_| wrong())?;
+    if !text.contains('/') {
+        return Err(wrong());
+    }
+    if network.ip() != network.network() {
+        return Err(format!("has bits behind its length; write {}/{}", network.network(), network.prefix()));
+    }
+    Ok(network)
+}
+
+fn vni(text: &str) -> Result<Vni, String> {
+    let number = text.parse().ok().and_then(Vni::new);
+    number.ok_or_else(|| "is no VXLAN network identifier; use 0 to 16777215".into())
+}
+
+fn port_range(text: &str) -> Result<PortRange, String> {
+    let range = text.split_once('-').and_then(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?));
+    range
+        .filter(|r: &PortRange| *r.start() >= 1024 && !r.is_empty())
+        .ok_or_else(|| "is no range of ports above 1023; write it like 49152-65535".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<AgentConfig, ConfigError> {
+        let args =
+            ["headrace-agent", "--node-name=a", "--manifests=/m"].iter().chain(args).map(OsString::from);
+        AgentConfig::parse_from_layers(args, |_| None)
+    }
+
+    #[test]
+    fn defaults_are_those_of_a_flannel_cluster() {
+        let config = parse(&[]).unwrap();
+        let cluster = config.cluster();
+        assert_eq!(cluster.cluster_cidrs, ["10.244.0.0/16".parse::<IpNetwork>().unwrap()]);
+        assert_eq!((cluster.vxlan_port.get(), cluster.vni.get()), (8472, 1));
+        assert_eq!(cluster.encapsulation, Encapsulation::Vxlan);
+        assert!(cluster.masquerade);
+        assert_eq!(config.directories().state, config.directories().run);
+    }
+
+    #[test]
+    fn lists_are_repeated_flags_and_replace_the_default() {
+        let config = parse(&["--cluster-cidr=10.1.0.0/16", "--cluster-cidr=fd00::/48"]).unwrap();
+        assert_eq!(config.cluster_cidr.len(), 2);
+        assert_eq!(config.cluster_cidr[0].to_string(), "10.1.0.0/16");
+    }
+
+    #[test]
+    fn wrong_values_are_told_with_the_flag_the_value_and_the_remedy() {
+        let cases = [
+            ("--cluster-cidr=10.1.0.0", "10.244.0.0/16"),
+            ("--cluster-cidr=10.1.2.3/16", "10.1.0.0/16"),
+            ("--vni=16777216", "16777215"),
+            ("--vxlan-port=0", "vxlan-port"),
+            ("--snat-ports=60000-50000", "49152-65535"),
+            ("--snat-ports=80-90", "above 1023"),
+            ("--encapsulation=ipip", "vxlan, direct"),
+            ("--masquerade=maybe", "true, false"),
+        ];
+        for (flag, remedy) in cases {
+            let error = parse(&[flag]).unwrap_err().to_string();
+            let (name, value) = flag.split_once('=').unwrap();
+            for word in [name, value, remedy] {
+                assert!(error.contains(word), "{word:?} is missing in {error:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_default_passes_its_own_check_from_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        let text = "run-dir = '/r'\nnode-name = 'n'\nmanifests = '/m'\nvni = 1\nmasquerade = false\n\
+                    cluster-cidr = ['10.244.0.0/16']\nsnat-ports = '49152-65535'\nlog = 'json'";
+        std::fs::write(&path, text).unwrap();
+        let args = ["headrace-agent".into(), "--config".into(), path.into_os_string()];
+        let config = AgentConfig::parse_from_layers(args, |_| None).unwrap();
+        assert_eq!((config.run_dir.to_str(), config.masquerade), (Some("/r"), false));
+    }
+}

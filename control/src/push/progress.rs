@@ -1,0 +1,185 @@
+//! One stream's state: what the dataplane has accepted, what is in flight, what it refused.
+//!
+//! A request is refused whole, so a resource that was refused is held back, in its last accepted form if there is one,
+//! and the rest is sent again. It is tried again when it changes, and on the next stream.
+
+use std::collections::BTreeMap;
+
+use headrace_api::state::{Generation, PortId, Refusal, Resource};
+use headrace_api::{API_VERSION, proto};
+use tracing::{error, info, warn};
+
+use super::diff;
+use super::gate::{PortAnswer, PortBoard};
+use crate::desired::Desired;
+
+pub(super) struct Progress {
+    /// What the dataplane holds; `None` before the first snapshot is accepted.
+    accepted: Option<Desired>,
+    in_flight: Option<InFlight>,
+    /// Refused resources by title.
+    held: BTreeMap<String, Resource>,
+    /// A state whose refusal named nothing that can be held back.
+    stuck: Option<Desired>,
+    /// What the others see.
+    pub(super) board: PortBoard,
+}
+
+struct InFlight {
+    generation: Generation,
+    target: Desired,
+}
+
+/// The dataplane does not keep to the contract.
+#[derive(Debug, thiserror::Error)]
+#[error("the dataplane answered generation {got} instead of {expected}; run daemons of one release")]
+pub(super) struct UnexpectedReply {
+    got: u64,
+    expected: u64,
+}
+
+impl Progress {
+    /// A new stream; `board` is that of the streams before it.
+    pub(super) fn new(board: PortBoard) -> Self {
+        Self { accepted: None, in_flight: None, held: BTreeMap::new(), stuck: None, board }
+    }
+
+    /// The next request, if one is due. It then is in flight until [`Progress::take`].
+    pub(super) fn next(&mut self, desired: &Desired, generation: Generation) -> Option<proto::SyncRequest> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        let target = self.without_held(desired);
+        if self.stuck.as_ref() == Some(&target) {
+            return None;
+        }
+        use proto::sync_request::Change;
+        let change = match &self.accepted {
+            None => Change::Snapshot(diff::snapshot(&target)),
+            Some(accepted) => Change::Delta(diff::delta(accepted, &target)?),
+        };
+        let before = self.accepted.as_ref().map(|a| &a.ports);
+        for (id, port) in &target.ports {
+            if before.and_then(|b| b.get(id)) != Some(port) {
+                // A port that was open stays so in others' eyes while a new stream repeats it.
+                let answer = self.board.ports.entry(*id).or_insert(PortAnswer::Sent);
+                if before.is_some() || *answer != PortAnswer::Ready {
+                    *answer = PortAnswer::Sent;
+                }
+            }
+        }
+        self.stuck = None;
+        self.in_flight = Some(InFlight { generation, target });
+        Some(proto::SyncRequest { api_version: API_VERSION, generation: generation.0, change: Some(change) })
+    }
+
+    /// Takes the answer to the request in flight.
+    pub(super) fn take(&mut self, reply: proto::SyncReply) -> Result<(), UnexpectedReply> {
+        let expected = self.in_flight.as_ref().map_or(0, |f| f.generation.0);
+        let Some(in_flight) = self.in_flight.take_if(|f| f.generation.0 == reply.generation) else {
+            return Err(UnexpectedReply { got: reply.generation, expected });
+        };
+        self.board.away = None;
+        if reply.accepted {
+            self.accept(in_flight.target, reply.ports);
+        } else {
+            let refusal =
+                |r: proto::Refusal| Refusal { resource: r.resource, field: r.field, reason: r.reason };
+            self.refuse(in_flight.target, reply.refusals.into_iter().map(refusal).collect());
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, target: Desired, ports: Vec<proto::PortState>) {
+        for state in ports {
+            let Some(id) = PortId::new(state.id) else { continue };
+            let answer = if state.ready { PortAnswer::Ready } else { PortAnswer::NotReady(state.problem) };
+            if let PortAnswer::NotReady(problem) = &answer {
+                warn!("the dataplane cannot open port {id}: {problem}");
+            }
+            self.board.ports.insert(id, answer);
+        }
+        let held = &self.held;
+        self.board
+            .ports
+            .retain(|id, _| target.ports.contains_key(id) || held.contains_key(&diff::port_title(*id)));
+        for answer in self.board.ports.values_mut().filter(|a| **a == PortAnswer::Sent) {
+            *answer =
+                PortAnswer::NotReady("the dataplane accepted it but did not say whether it is open".into());
+        }
+        if self.accepted.is_none() {
+            info!(
+                ports = target.ports.len(),
+                peers = target.peers.len(),
+                services = target.services.len(),
+                "the dataplane has the whole state"
+            );
+        }
+        self.board.synced = true;
+        if self.held.is_empty() {
+            self.board.refusals.clear();
+        }
+        self.accepted = Some(target);
+    }
+
+    fn refuse(&mut self, target: Desired, refusals: Vec<Refusal>) {
+        let mut by_title: BTreeMap<String, Resource> = diff::resources(&target)
+            .filter(|r| !matches!(r, Resource::Settings(_)))
+            .map(|r| (diff::title(&r), r))
+            .collect();
+        let mut holding = false;
+        for refusal in &refusals {
+            error!("the dataplane refused {refusal}");
+            if let Some(resource) = by_title.remove(&refusal.resource) {
+                if let Resource::Port(port) = &resource {
+                    self.board.ports.insert(port.id, PortAnswer::Refused(refusal.clone()));
+                }
+                self.held.insert(refusal.resource.clone(), resource);
+                holding = true;
+            }
+        }
+        if !holding {
+            let unknown = || Refusal {
+                resource: "request".into(),
+                field: "change".into(),
+                reason: "refused without a reason".into(),
+            };
+            let refusal = refusals.first().cloned().unwrap_or_else(unknown);
+            for answer in self.board.ports.values_mut().filter(|a| **a == PortAnswer::Sent) {
+                *answer = PortAnswer::Refused(refusal.clone());
+            }
+            self.stuck = Some(target);
+        }
+        self.board.refusals = refusals;
+    }
+
+    /// The desired state with what was refused, and has not changed since, as the dataplane last accepted it.
+    fn without_held(&mut self, desired: &Desired) -> Desired {
+        let mut target = desired.clone();
+        let accepted = self.accepted.as_ref();
+        self.held.retain(|_, resource| match resource {
+            Resource::Port(p) => hold(&mut target.ports, accepted.map(|a| &a.ports), &p.id, p),
+            Resource::Peer(p) => hold(&mut target.peers, accepted.map(|a| &a.peers), &p.name, p),
+            Resource::Service(s) => hold(&mut target.services, accepted.map(|a| &a.services), &s.name, s),
+            Resource::Settings(_) => unreachable!("settings are never held back"),
+        });
+        target
+    }
+}
+
+/// Puts the accepted value in the refused one's place. `false` when the refused one is no longer wanted.
+fn hold<K: Ord + Clone, V: Clone + PartialEq>(
+    target: &mut BTreeMap<K, V>,
+    accepted: Option<&BTreeMap<K, V>>,
+    key: &K,
+    refused: &V,
+) -> bool {
+    if target.get(key) != Some(refused) {
+        return false;
+    }
+    match accepted.and_then(|a| a.get(key)) {
+        Some(last) => target.insert(key.clone(), last.clone()),
+        None => target.remove(key),
+    };
+    true
+}

@@ -1,0 +1,447 @@
+//! Against a real gRPC server on a Unix socket that checks requests as the dataplane does and models its state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+
+use headrace_api::proto::dataplane_server::{Dataplane, DataplaneServer};
+use headrace_api::state::{Change, Frontend, Key, Port, PortId, Protocol, Resource, Service};
+use headrace_api::{check, proto};
+use proptest::prelude::*;
+use tempfile::TempDir;
+use tokio::net::UnixListener;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Request, Response, Status};
+
+use super::gate::{PortAnswer, PortProblem};
+use super::*;
+
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(50);
+
+#[tokio::test]
+async fn a_stream_begins_with_a_snapshot_and_goes_on_with_what_differs() {
+    let fake = Fake::start();
+    let pusher = fake.pusher();
+    pusher.update(desired(&[1, 2], &["a"]));
+    fake.reaches(&desired(&[1, 2], &["a"])).await;
+    pusher.update(desired(&[2, 3], &["a", "b"]));
+    fake.reaches(&desired(&[2, 3], &["a", "b"])).await;
+    let log = fake.log();
+    assert_eq!(log[0].kind, "snapshot");
+    assert_eq!((log[1].kind, log[1].upserts, log[1].deletes), ("delta", 2, 1), "only what differs is sent");
+    assert!(log.is_sorted_by(|a, b| a.generation < b.generation));
+}
+
+#[tokio::test]
+async fn nothing_is_sent_before_there_is_a_state_and_nothing_equal_twice() {
+    let fake = Fake::start();
+    let pusher = fake.pusher();
+    tokio::time::sleep(SHORT).await;
+    assert_eq!(fake.log().len(), 0);
+    for _ in 0..3 {
+        pusher.update(desired(&[1], &["a"]));
+        fake.reaches(&desired(&[1], &["a"])).await;
+    }
+    pusher.update(desired(&[1], &["b"]));
+    fake.reaches(&desired(&[1], &["b"])).await;
+    assert_eq!(fake.log().len(), 2);
+}
+
+#[tokio::test]
+async fn a_dataplane_that_starts_again_gets_everything_again() {
+    let mut fake = Fake::start();
+    let pusher = fake.pusher();
+    pusher.update(desired(&[1], &["a"]));
+    fake.reaches(&desired(&[1], &["a"])).await;
+    let before = fake.log().last().unwrap().generation;
+    fake.stop();
+    pusher.update(desired(&[1, 2], &[]));
+    fake.start_again();
+    fake.reaches(&desired(&[1, 2], &[])).await;
+    let log = fake.log();
+    assert_eq!(log[0].kind, "snapshot");
+    assert!(log[0].generation > before);
+}
+
+#[tokio::test]
+async fn a_port_is_waited_for_until_it_is_open() {
+    let fake = Fake::start();
+    let pusher = fake.pusher();
+    let gate = pusher.gate();
+    pusher.update(desired(&[], &[]));
+    let waiting = tokio::spawn(async move { gate.wait_port(id(7), LONG).await });
+    pusher.update(desired(&[7], &[]));
+    assert_eq!(waiting.await.unwrap(), Ok(()));
+    pusher.update(desired(&[], &[]));
+    assert_eq!(pusher.gate().wait_port_gone(id(7), LONG).await, Ok(()));
+    assert!(!fake.state().contains_key("port 7"));
+}
+
+#[tokio::test]
+async fn a_port_that_cannot_be_opened_is_told_with_the_dataplanes_words() {
+    let fake = Fake::start();
+    fake.model().unopenable.insert(8);
+    let pusher = fake.pusher();
+    pusher.update(desired(&[7, 8], &[]));
+    assert_eq!(pusher.gate().wait_port(id(7), LONG).await, Ok(()));
+    let problem = pusher.gate().wait_port(id(8), LONG).await.unwrap_err();
+    assert_eq!(problem, PortProblem::NotReady { id: id(8), problem: "no such interface".into() });
+}
+
+#[tokio::test]
+async fn a_refused_resource_is_told_and_does_not_keep_the_others_back() {
+    let fake = Fake::start();
+    fake.model().refused.extend(["port 8".to_owned(), "service default/bad".to_owned()]);
+    let pusher = fake.pusher();
+    pusher.update(desired(&[7, 8], &["bad", "good"]));
+    assert_eq!(pusher.gate().wait_port(id(7), LONG).await, Ok(()));
+    let problem = pusher.gate().wait_port(id(8), LONG).await.unwrap_err();
+    assert!(
+        matches!(&problem, PortProblem::Refused { refusal, .. } if refusal.reason == "not this one"),
+        "{problem}"
+    );
+    fake.reaches(&desired(&[7], &["good"])).await;
+    assert_eq!(pusher.board().refusals.len(), 2);
+
+    // An unchanged refused resource is not sent again, a port that is refused is as good as gone.
+    assert_eq!(pusher.gate().wait_port_gone(id(8), LONG).await, Ok(()));
+    pusher.update(desired(&[7, 8, 9], &["bad", "good"]));
+    fake.reaches(&desired(&[7, 9], &["good"])).await;
+    assert_eq!(fake.log().last().unwrap().upserts, 1);
+
+    // A changed one is.
+    fake.model().refused.clear();
+    let mut changed = desired(&[7, 8, 9], &["bad", "good"]);
+    changed.ports.get_mut(&id(8)).unwrap().label = "changed".into();
+    changed.services.get_mut("default/bad").unwrap().frontends[0].port = NonZeroU16::new(81).unwrap();
+    pusher.update(changed.clone());
+    fake.reaches(&changed).await;
+    assert_eq!(pusher.gate().wait_port(id(8), LONG).await, Ok(()));
+    assert_eq!(pusher.board().refusals, []);
+}
+
+#[tokio::test]
+async fn a_refused_change_leaves_the_last_accepted_form_in_force() {
+    let fake = Fake::start();
+    let pusher = fake.pusher();
+    let good = desired(&[], &["web"]);
+    pusher.update(good.clone());
+    fake.reaches(&good).await;
+    fake.model().refused.insert("service default/web".to_owned());
+    let mut changed = desired(&[1], &["web"]);
+    changed.services.get_mut("default/web").unwrap().frontends[0].port = NonZeroU16::new(81).unwrap();
+    pusher.update(changed);
+    let mut expected = good;
+    expected.ports = desired(&[1], &[]).ports;
+    fake.reaches(&expected).await;
+}
+
+#[tokio::test]
+async fn without_a_dataplane_waiting_ends_with_the_reason() {
+    let dir = TempDir::new().unwrap();
+    let (pusher, feed) = new(dir.path().to_owned());
+    let problem = pusher.gate().wait_port(id(1), SHORT).await.unwrap_err().to_string();
+    assert!(problem.contains("has not read its objects yet"), "{problem}");
+    pusher.update(desired(&[1], &[]));
+    tokio::spawn(feed.run());
+    let told = async {
+        while !pusher.gate().wait_port(id(1), SHORT).await.unwrap_err().to_string().contains("dataplane.sock")
+        {
+        }
+    };
+    timeout(LONG, told).await.unwrap();
+    let problem = pusher.gate().wait_port_gone(id(1), SHORT).await.unwrap_err();
+    assert!(matches!(problem, PortProblem::Away { .. }), "the dataplane may hold it from an earlier run");
+}
+
+proptest! {
+    #[test]
+    fn a_delta_leads_from_any_state_to_any_other(from in any_desired(), to in any_desired()) {
+        let mut state = model_of(&from);
+        let delta = diff::delta(&from, &to);
+        prop_assert_eq!(delta.is_none(), from == to);
+        if let Some(delta) = delta {
+            let change = Some(proto::sync_request::Change::Delta(delta));
+            apply(&mut state, checked(change).unwrap());
+        }
+        prop_assert_eq!(state, model_of(&to));
+    }
+
+    #[test]
+    fn a_snapshot_holds_everything(desired in any_desired()) {
+        let change = Some(proto::sync_request::Change::Snapshot(diff::snapshot(&desired)));
+        let mut state = model_of(&super::tests::desired(&[99], &["old"]));
+        apply(&mut state, checked(change).unwrap());
+        prop_assert_eq!(state, model_of(&desired));
+    }
+
+    /// Whatever the dataplane refuses, and whenever, it ends with all that it does not refuse.
+    #[test]
+    fn refusals_never_keep_the_rest_back(
+        steps in prop::collection::vec((any_desired(), prop::collection::btree_set(0u32..6, 0..3)), 1..6),
+    ) {
+        let mut progress = Progress::new(PortBoard::default());
+        let mut model = Model::default();
+        let mut generation = 0;
+        for (wanted, refused) in &steps {
+            model.refused = refused.iter().map(|n| format!("port {}", n + 1)).collect();
+            let mut rounds = 0;
+            while let Some(request) = progress.next(wanted, Generation(generation + 1)) {
+                generation += 1;
+                rounds += 1;
+                prop_assert!(rounds < 10, "it does not come to rest");
+                progress.take(model.answer(request)).unwrap();
+            }
+            for (id, port) in &wanted.ports {
+                let held = model.state.get(&format!("port {id}"));
+                let refused_now = progress.board.ports.get(id).is_some_and(|a| matches!(a, PortAnswer::Refused(_)));
+                prop_assert!(refused_now || held == Some(&Resource::Port(port.clone())), "{id}: {held:?}");
+            }
+            let services = wanted.services.values().map(|s| Resource::Service(s.clone()));
+            for service in services {
+                prop_assert_eq!(model.state.get(&diff::title(&service)), Some(&service));
+            }
+            let gone = model.state.keys().filter(|k| !model_of(wanted).contains_key(*k)).count();
+            prop_assert_eq!(gone, 0, "what is no longer wanted is deleted");
+        }
+    }
+}
+
+fn any_desired() -> impl Strategy<Value = Desired> {
+    let ports = prop::collection::btree_map(1u32..7, 0u8..3, 0..5);
+    let services = prop::collection::btree_map("[a-d]", 1u16..4, 0..4);
+    (ports, services).prop_map(|(ports, services)| {
+        let mut all = desired(&[], &[]);
+        for (n, variant) in ports {
+            let mut port = port(n);
+            port.label = variant.to_string();
+            all.ports.insert(port.id, port);
+        }
+        for (name, number) in services {
+            let mut service = service(&name);
+            service.frontends[0].port = NonZeroU16::new(number).unwrap();
+            all.services.insert(service.name.clone(), service);
+        }
+        all
+    })
+}
+
+fn desired(ports: &[u32], services: &[&str]) -> Desired {
+    Desired {
+        settings: None,
+        ports: ports.iter().map(|n| (id(*n), port(*n))).collect(),
+        peers: BTreeMap::new(),
+        services: services.iter().map(|name| (format!("default/{name}"), service(name))).collect(),
+    }
+}
+
+fn port(n: u32) -> Port {
+    Port {
+        id: id(n),
+        interface: format!("hr{n}"),
+        mac: "02:00:00:00:00:01".parse().unwrap(),
+        addresses: vec![IpAddr::from([10, 244, 1, u8::try_from(n).unwrap()])],
+        path_mtu: None,
+        superframes: true,
+        label: String::new(),
+    }
+}
+
+fn service(name: &str) -> Service {
+    let frontend = Frontend {
+        address: [10, 96, 0, 1].into(),
+        port: NonZeroU16::new(80).unwrap(),
+        protocol: Protocol::Tcp,
+    };
+    Service { name: format!("default/{name}"), frontends: vec![frontend], endpoints: vec![] }
+}
+
+fn id(n: u32) -> PortId {
+    PortId::new(n).unwrap()
+}
+
+fn checked(change: Option<proto::sync_request::Change>) -> Result<Change, Vec<headrace_api::state::Refusal>> {
+    let api_version = headrace_api::API_VERSION;
+    check::request(proto::SyncRequest { api_version, generation: 1, change }).map(|(_, change)| change)
+}
+
+/// The dataplane's state, by title.
+type State = BTreeMap<String, Resource>;
+
+fn model_of(desired: &Desired) -> State {
+    diff::resources(desired).map(|r| (diff::title(&r), r)).collect()
+}
+
+fn apply(state: &mut State, change: Change) {
+    match change {
+        Change::Snapshot(resources) => *state = resources.into_iter().map(|r| (diff::title(&r), r)).collect(),
+        Change::Delta { upserts, deletes } => {
+            for key in deletes {
+                let title = match key {
+                    Key::Port(id) => format!("port {id}"),
+                    Key::Peer(name) => format!("peer {name}"),
+                    Key::Service(name) => format!("service {name}"),
+                };
+                assert!(state.remove(&title).is_some(), "{title} was not there");
+            }
+            state.extend(upserts.into_iter().map(|r| (diff::title(&r), r)));
+        }
+    }
+}
+
+/// What the dataplane does with requests, without packets.
+#[derive(Default)]
+struct Model {
+    state: State,
+    log: Vec<Entry>,
+    /// Titles of resources that are refused.
+    refused: BTreeSet<String>,
+    /// Ports that are accepted but do not open.
+    unopenable: BTreeSet<u32>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    generation: u64,
+    kind: &'static str,
+    upserts: usize,
+    deletes: usize,
+}
+
+impl Model {
+    fn answer(&mut self, request: proto::SyncRequest) -> proto::SyncReply {
+        let (generation, change) = check::request(request).expect("only what passes the check is sent");
+        let (kind, upserts, deletes) = match &change {
+            Change::Snapshot(r) => ("snapshot", r.clone(), 0),
+            Change::Delta { upserts, deletes } => ("delta", upserts.clone(), deletes.len()),
+        };
+        assert!(kind == "snapshot" || !upserts.is_empty() || deletes > 0, "an empty delta");
+        self.log.push(Entry { generation: generation.0, kind, upserts: upserts.len(), deletes });
+        let titles = upserts.iter().map(diff::title);
+        let refusals: Vec<proto::Refusal> = titles
+            .filter(|t| self.refused.contains(t))
+            .map(|resource| proto::Refusal { resource, field: "all".into(), reason: "not this one".into() })
+            .collect();
+        if !refusals.is_empty() {
+            return proto::SyncReply { generation: generation.0, refusals, ..proto::SyncReply::default() };
+        }
+        let ports = upserts.iter().filter_map(|r| match r {
+            Resource::Port(p) => Some(p.id.get()),
+            _ => None,
+        });
+        let state = |id: u32| match self.unopenable.contains(&id) {
+            true => proto::PortState { id, ready: false, problem: "no such interface".into() },
+            false => proto::PortState { id, ready: true, problem: String::new() },
+        };
+        let ports = ports.map(state).collect();
+        apply(&mut self.state, change);
+        proto::SyncReply { generation: generation.0, accepted: true, refusals, ports }
+    }
+}
+
+/// A server on a Unix socket around a [`Model`], on a runtime of its own so that stopping it closes its connections.
+struct Fake {
+    dir: TempDir,
+    model: Arc<Mutex<Model>>,
+    runtime: Option<Runtime>,
+}
+
+struct Api(Arc<Mutex<Model>>);
+
+#[tonic::async_trait]
+impl Dataplane for Api {
+    type SyncStream = ReceiverStream<Result<SyncReply, Status>>;
+
+    async fn sync(
+        &self,
+        request: Request<Streaming<SyncRequest>>,
+    ) -> Result<Response<Self::SyncStream>, Status> {
+        let mut requests = request.into_inner();
+        let model = Arc::clone(&self.0);
+        let (replies, stream) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Ok(Some(request)) = requests.message().await {
+                let reply = model.lock().unwrap().answer(request);
+                if replies.send(Ok(reply)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn status(&self, _: Request<proto::StatusRequest>) -> Result<Response<proto::StatusReply>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+}
+
+impl Fake {
+    fn start() -> Self {
+        let mut fake = Self { dir: TempDir::new().unwrap(), model: Arc::default(), runtime: None };
+        fake.start_again();
+        fake
+    }
+
+    /// With an empty state and log, as a new process.
+    fn start_again(&mut self) {
+        self.model = Arc::default();
+        let socket = self.dir.path().join(headrace_api::client::SOCKET);
+        let _ = std::fs::remove_file(&socket);
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.spawn(serve(socket, Api(Arc::clone(&self.model))));
+        self.runtime = Some(runtime);
+    }
+
+    fn stop(&mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+    }
+
+    fn pusher(&self) -> Pusher {
+        let (pusher, feed) = new(self.dir.path().to_owned());
+        tokio::spawn(feed.run());
+        pusher
+    }
+
+    fn model(&self) -> MutexGuard<'_, Model> {
+        self.model.lock().unwrap()
+    }
+
+    fn log(&self) -> Vec<Entry> {
+        self.model().log.clone()
+    }
+
+    fn state(&self) -> State {
+        self.model().state.clone()
+    }
+
+    async fn reaches(&self, desired: &Desired) {
+        let expected = model_of(desired);
+        let reached = async {
+            while self.state() != expected {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let reached = timeout(LONG, reached).await.is_ok();
+        assert!(reached, "{:?} is not {:?}", self.state().keys(), expected.keys());
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn serve(socket: impl AsRef<Path>, service: Api) {
+    let listener = UnixListener::bind(socket).unwrap();
+    let server = tonic::transport::Server::builder().add_service(DataplaneServer::new(service));
+    server.serve_with_incoming(UnixListenerStream::new(listener)).await.unwrap();
+}

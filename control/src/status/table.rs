@@ -1,0 +1,222 @@
+//! The status for people: a few tables, and sentences where something needs attention.
+
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+
+use super::{Port, Status};
+
+/// The whole status as text, at most `width` columns wide where a width is given.
+pub fn table(status: &Status, width: Option<u16>) -> String {
+    let tables = Tables { width };
+    let mut text = String::new();
+    section(&mut text, "", &summary(status));
+    section(&mut text, "Attention", &attention(status));
+    section(&mut text, "Ports", &tables.ports(status));
+    section(&mut text, "Workers", &tables.workers(status));
+    section(&mut text, "Drops", &tables.drops(status));
+    section(&mut text, "Frames", &tables.frames(status));
+    section(&mut text, "Peers", &tables.peers(status));
+    section(&mut text, "Flows", &tables.flows(status));
+    text
+}
+
+fn section(text: &mut String, title: &str, body: &str) {
+    if body.is_empty() {
+        return;
+    }
+    if !title.is_empty() {
+        let _ = writeln!(text, "\n{title}");
+    }
+    let _ = writeln!(text, "{body}");
+}
+
+fn summary(s: &Status) -> String {
+    let state = match s.state_source.as_str() {
+        "controller" => "fed by the agent".to_owned(),
+        "saved" => "from an earlier run; no agent is connected".to_owned(),
+        _ => "none; no agent has connected yet".to_owned(),
+    };
+    format!(
+        "headrace-dataplane {}, up {}\nstate: {state} (generation {}), {} services with {} endpoints",
+        s.version,
+        duration(s.uptime_seconds),
+        s.generation,
+        s.services,
+        s.endpoints
+    )
+}
+
+fn attention(s: &Status) -> String {
+    let ports =
+        s.ports.iter().filter(|p| !p.ready).map(|p| format!("{} is not ready: {}", p.interface, p.problem));
+    let refusals =
+        s.last_refusals.iter().map(|r| format!("refused: {}: {}: {}", r.resource, r.field, r.reason));
+    let lines = s.warnings.iter().cloned().chain(ports).chain(refusals);
+    lines.map(|line| format!("  ! {line}")).collect::<Vec<_>>().join("\n")
+}
+
+struct Tables {
+    width: Option<u16>,
+}
+
+impl Tables {
+    fn ports(&self, s: &Status) -> String {
+        let header = ["port", "interface", "for", "addresses", "mtu", "mode", "why", "rx", "tx", "lost"];
+        let rows = s.ports.iter().map(|p| {
+            let (id, used_by) = match p.id {
+                0 => ("-".to_owned(), p.role.clone()),
+                id => (id.to_string(), p.label.clone()),
+            };
+            let c = &p.counters;
+            vec![
+                id,
+                p.interface.clone(),
+                used_by,
+                p.addresses.join("\n"),
+                p.mtu.to_string(),
+                mode(p),
+                p.why.clone(),
+                format!("{}\n{}", count(c.rx_frames), bytes(c.rx_bytes)),
+                format!("{}\n{}", count(c.tx_frames), bytes(c.tx_bytes)),
+                count(c.rx_ring_full + c.fill_ring_empty + c.tx_invalid),
+            ]
+        });
+        self.draw(header, rows)
+    }
+
+    fn workers(&self, s: &Status) -> String {
+        let header =
+            ["worker", "core", "frames", "per burst", "sleeps", "flow hits", "misses", "segmented", "merged"];
+        let rows = s.workers.iter().map(|w| {
+            let core = if w.pinned { w.core.to_string() } else { format!("{} (not pinned)", w.core) };
+            vec![
+                w.id.to_string(),
+                core,
+                count(w.frames),
+                w.frames.checked_div(w.bursts).unwrap_or_default().to_string(),
+                count(w.sleeps),
+                count(w.flow_hits),
+                count(w.flow_misses),
+                count(w.segments_out),
+                count(w.segments_in),
+            ]
+        });
+        self.draw(header, rows)
+    }
+
+    /// Sums over the workers, most frequent first.
+    fn drops(&self, s: &Status) -> String {
+        let mut sums: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for drop in s.workers.iter().flat_map(|w| &w.drops) {
+            *sums.entry((&drop.reason, &drop.meaning)).or_default() += drop.count;
+        }
+        let mut sums: Vec<_> = sums.into_iter().collect();
+        sums.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let rows =
+            sums.into_iter().map(|((reason, meaning), n)| vec![reason.into(), count(n), meaning.into()]);
+        self.draw(["reason", "frames", "meaning"], rows)
+    }
+
+    fn frames(&self, s: &Status) -> String {
+        let header =
+            ["worker", "area", "total", "free", "fill", "transmit", "in hand", "quarantined", "missing"];
+        let ledgers = s.workers.iter().flat_map(|w| w.frames_ledger.iter().map(move |l| (w.id, l)));
+        let rows = ledgers.map(|(worker, l)| {
+            let there = l.free + l.fill + l.tx + l.in_hand + l.quarantined;
+            let missing = i128::from(l.total) - i128::from(there);
+            let numbers = [l.total, l.free, l.fill, l.tx, l.in_hand, l.quarantined].map(|n| n.to_string());
+            let mut row = vec![worker.to_string(), l.area.clone()];
+            row.extend(numbers);
+            row.push(missing.to_string());
+            row
+        });
+        self.draw(header, rows)
+    }
+
+    fn peers(&self, s: &Status) -> String {
+        let rows = s
+            .peers
+            .iter()
+            .map(|p| vec![p.name.clone(), p.address.clone(), p.path.clone(), p.neighbor.clone()]);
+        self.draw(["peer", "address", "path", "neighbor"], rows)
+    }
+
+    fn flows(&self, s: &Status) -> String {
+        let f = &s.flows;
+        if f.capacity == 0 {
+            return String::new();
+        }
+        let row = [f.live, f.capacity, f.inserted, f.expired, f.evicted, f.taken_over].map(count);
+        let header = ["live", "of", "inserted", "expired", "evicted", "taken over", "file"];
+        self.draw(header, [row.into_iter().chain([f.path.clone()]).collect()])
+    }
+
+    /// Empty when there are no rows.
+    fn draw<const N: usize>(&self, header: [&str; N], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::ASCII_NO_BORDERS).set_header(header);
+        match self.width {
+            Some(width) => {
+                table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+            }
+            None => {
+                table.set_content_arrangement(ContentArrangement::Disabled);
+            }
+        }
+        table.add_rows(rows);
+        if table.is_empty() { String::new() } else { table.trim_fmt() }
+    }
+}
+
+/// "generic, copy, frags, superframes, 2 queues".
+fn mode(p: &Port) -> String {
+    if !p.ready {
+        return "not ready".into();
+    }
+    let flags = [(p.frags, "frags"), (p.superframes, "superframes"), (p.tx_metadata, "tx metadata")];
+    let words = [p.driver.as_str(), p.xdp_mode.as_str(), p.copy_mode.as_str()];
+    let words = words.into_iter().chain(flags.into_iter().filter(|f| f.0).map(|f| f.1));
+    let mut text: Vec<String> = words.filter(|w| !w.is_empty()).map(str::to_owned).collect();
+    text.push(plural(p.queues, "queue"));
+    text.join(", ")
+}
+
+fn plural(n: u32, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+/// With a thin group sign, as numbers of ten digits are hard to read.
+fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn bytes(n: u64) -> String {
+    let scaled = |unit: u64, name: &dyn Display| format!("{}.{} {name}", n / unit, n % unit * 10 / unit);
+    match n {
+        0..1_000 => format!("{n} B"),
+        1_000..1_000_000 => scaled(1_000, &"kB"),
+        1_000_000..1_000_000_000 => scaled(1_000_000, &"MB"),
+        1_000_000_000..1_000_000_000_000 => scaled(1_000_000_000, &"GB"),
+        _ => scaled(1_000_000_000_000, &"TB"),
+    }
+}
