@@ -4,6 +4,7 @@ mod findings;
 mod support;
 
 mod churn;
+mod command_line;
 mod connectivity;
 mod kernel_node;
 mod kernel_pair;

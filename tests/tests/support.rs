@@ -11,18 +11,19 @@ pub(crate) type End = fn(&mut Lab, &str, Daemon) -> Result<(), LabError>;
 
 /// Makes a lab with a name of its own, `None` where this machine cannot: loudly, and in CI with an error.
 pub(crate) fn lab(config: LabConfig) -> Result<Option<Lab>> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    if !is_root() {
-        if std::env::var("CI").is_ok_and(|ci| ci == "true") {
-            bail!("labs need root, and CI must not skip them");
-        }
-        eprintln!("SKIPPED: labs make network namespaces and need root");
-        return Ok(None);
-    }
-    let name = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let Some(name) = lab_name()? else { return Ok(None) };
     Ok(Some(Lab::up(&LabConfig { name, ..config }, &mut |_| {})?))
 }
 
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+/// A name for a lab that no other test has; `None` as for [`lab`].
+pub(crate) fn lab_name() -> Result<Option<String>> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    if rustix::process::geteuid().is_root() {
+        return Ok(Some(format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))));
+    }
+    if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+        bail!("labs need root, and CI must not skip them");
+    }
+    eprintln!("SKIPPED: labs make network namespaces and need root");
+    Ok(None)
 }
