@@ -24,6 +24,7 @@ use crate::flows::{Expiry, Flows, Seconds};
 use crate::frames::{AreaId, Pools};
 use crate::pipeline::{self, Context, State, ingress, output};
 use crate::port::{Port, PortIndex, PortSet, Received};
+use crate::random::Random;
 use crate::stats::WorkerStats;
 use crate::superframe::Coalescer;
 use crate::tables::Tables;
@@ -86,6 +87,13 @@ impl Worker {
             received: Received::new(),
             burst: Burst::new(),
         }
+    }
+
+    /// The same worker with choices that can be repeated, for tests.
+    #[must_use]
+    pub fn with_random(mut self, random: Random) -> Self {
+        self.state.random = random;
+        self
     }
 
     /// Once around all ports.

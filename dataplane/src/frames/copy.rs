@@ -197,6 +197,13 @@ impl Pools {
         self.get_mut(frame.area()).free(frame);
     }
 
+    /// Cuts a frame after `len` bytes; see [`Pool::trim`].
+    pub fn trim(&mut self, frame: &mut Frame, len: usize) {
+        if len < frame.len() {
+            self.get_mut(frame.area()).trim(frame, len);
+        }
+    }
+
     /// The first chunk's bytes.
     pub fn head(&self, frame: &Frame) -> &[u8] {
         self.get(frame.area()).head(frame)

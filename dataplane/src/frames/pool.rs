@@ -147,6 +147,34 @@ impl Pool {
         }))
     }
 
+    /// Cuts a frame after `len` bytes: padding and chunks behind it are free again. At least one byte stays.
+    pub fn trim(&mut self, frame: &mut Frame, len: usize) {
+        let Ok(mut rest) = u32::try_from(len.max(1)) else { return };
+        if rest >= frame.len {
+            return;
+        }
+        frame.len = rest;
+        frame.head.len = frame.head.len.min(rest);
+        rest -= frame.head.len;
+        let (mut next, mut last) = (frame.next, None);
+        while rest > 0 {
+            let link = &mut self.links[next as usize];
+            link.piece.len = link.piece.len.min(rest);
+            rest -= link.piece.len;
+            last = Some(next);
+            next = link.next;
+        }
+        match last {
+            Some(last) => self.links[last as usize].next = NONE,
+            None => frame.next = NONE,
+        }
+        while let Some(link) = self.links.get(next as usize).copied() {
+            self.free_chunk_of(link.piece.addr);
+            frame.chunks -= 1;
+            next = link.next;
+        }
+    }
+
     /// Ends a frame: its chunks are free again.
     #[allow(clippy::needless_pass_by_value, reason = "the frame ends here: nobody may use it again")]
     pub fn free(&mut self, frame: Frame) {

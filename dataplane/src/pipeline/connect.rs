@@ -4,6 +4,7 @@
 //! into [`to_service`] and [`source`].
 
 use headrace_wire::icmp4::IcmpError;
+use headrace_wire::ipv4::is_valid_source;
 use headrace_wire::nat::Rewrite;
 use headrace_wire::parse::{Fragment, L4};
 
@@ -59,7 +60,9 @@ fn decide(packet: &mut Packet, cx: &mut Context<'_>) -> Verdict {
 fn may_come_plain(packet: &Packet, cx: &Context<'_>) -> bool {
     let from_pods =
         cx.tables.peers.list.iter().any(|p| p.pod_cidrs.iter().any(|c| c.contains(packet.ip.src)));
-    let spoofed = cx.node.pod_cidr.contains(packet.ip.src) || cx.node.local.contains(&packet.ip.src);
+    let spoofed = cx.node.pod_cidr.contains(packet.ip.src)
+        || cx.node.local.contains(&packet.ip.src)
+        || !is_valid_source(packet.ip.src);
     let to_pod = cx.node.pod_cidr.contains(packet.ip.dst);
     !spoofed && (to_pod || from_pods)
 }

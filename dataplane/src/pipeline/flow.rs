@@ -79,10 +79,15 @@ fn follow_tcp(packet: &Packet, flags: TcpFlags, key: &FlowKey, flow: &mut Flow, 
     }
 }
 
+/// The least MSS that counts, as Linux's net.ipv4.route.min_adv_mss: a smaller one would cut a superframe into thousands of
+/// segments (CVE-2019-11479).
+const LEAST_MSS: u16 = 256;
+
 /// The MSS that a SYN announces: it limits what the other direction may send.
 pub fn announced_mss(pools: &Pools, packet: &Packet) -> Option<u16> {
     let l4 = EthernetHeader::LEN + packet.ip.l4_offset();
-    tcp::mss(pools.head(&packet.frame).get(l4..)?).filter(|mss| *mss > 0)
+    let announced = tcp::mss(pools.head(&packet.frame).get(l4..)?)?;
+    Some(announced.max(LEAST_MSS))
 }
 
 /// UDP follows the endpoints of its Service; it is asked once per change of Services, not per packet.

@@ -22,6 +22,9 @@ use crate::port::PortIndex;
 
 /// TCP and IPv4 headers without options: what a path's MTU is larger than its MSS.
 const TCP_IP_HEADERS: u16 = 40;
+/// The least path MTU that an error can teach, as Linux's net.ipv4.route.min_pmtu: a forged one must not cut a superframe
+/// into thousands of segments.
+const LEAST_PATH_MTU: u16 = 552;
 
 /// Translates errors about flows; those about nothing that is known go on only where no translation can be meant.
 pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
@@ -41,14 +44,22 @@ fn translate(packet: &mut Packet, kind: (u8, u8), cx: &mut Context<'_>) -> Verdi
     };
     let Some(quote) = quoted(message) else { return Verdict::Drop(DropReason::IcmpErrorMalformed) };
     let Some((key, flow)) = flow_of(&quote, cx) else { return unrelated(packet, &quote) };
+    // An error goes to the sender of what it quotes; any other is a forgery.
+    if packet.ip.dst != quote.src {
+        return Verdict::Drop(DropReason::IcmpErrorUnrelated);
+    }
     if kind == (DESTINATION_UNREACHABLE, FRAGMENTATION_NEEDED)
         && let Some(icmp) = IcmpHeader::of(message)
-        && icmp.next_hop_mtu() > TCP_IP_HEADERS
+        && icmp.next_hop_mtu() > 0
     {
-        cx.flows.limit_partner(&key, &flow, icmp.next_hop_mtu() - TCP_IP_HEADERS, true);
+        let mss = icmp.next_hop_mtu().max(LEAST_PATH_MTU) - TCP_IP_HEADERS;
+        cx.flows.limit_partner(&key, &flow, mss, true);
     }
     let answer = flow.rewrite;
-    let bytes = &mut cx.pools.head_mut(&packet.frame)[..end];
+    // The quote lies in the first chunk; a long error may go on in others.
+    let head = cx.pools.head_mut(&packet.frame);
+    let end = end.min(head.len());
+    let bytes = &mut head[..end];
     rewrite_quoted(&mut bytes[message_at..], &quote, &answer.reversed());
     // Routers on the way keep their address; the other end of the connection is known by its translated one.
     let src = if packet.ip.src == quote.dst { answer.src } else { packet.ip.src };

@@ -56,6 +56,7 @@ pub fn run(
                 if tunnel > 0 && !frame.pull(tunnel) {
                     unreachable!("the inner headers lie behind the tunnel's in the first chunk");
                 }
+                cx.pools.trim(&mut frame, ETHERNET + usize::from(ip.total_len));
                 frame.checksum = checksum_state(cx.pools.head(&frame), &ip);
                 burst.push(Packet { frame, port, peer, ip, flow: None, verdict: Verdict::Undecided });
             }
@@ -187,7 +188,7 @@ fn answer_arp(frame: &Frame, gateways: &[Ipv4Addr], cx: &mut Context<'_>) -> Res
 fn checksum_state(bytes: &[u8], ip: &Ipv4Packet) -> Checksum {
     let l3 = &bytes[ETHERNET..];
     match (partial::stored_checksum(l3, ip), ip.l4_checksum_offset()) {
-        (Some(stored), Some(at)) if partial::is_partial(ip, stored) && !no_udp_checksum(ip, stored) => {
+        (Some(stored), Some(at)) if partial::is_partial(ip, stored) && !is_exempt(ip, stored) => {
             Checksum::Partial {
                 start: (ETHERNET + ip.l4_offset()) as u16,
                 offset: (at - ip.l4_offset()) as u16,
@@ -197,9 +198,11 @@ fn checksum_state(bytes: &[u8], ip: &Ipv4Packet) -> Checksum {
     }
 }
 
-/// UDP over IPv4 may go without a checksum (RFC 768).
-fn no_udp_checksum(ip: &Ipv4Packet, stored: u16) -> bool {
+/// UDP over IPv4 may go without a checksum (RFC 768). A datagram shorter than its packet, of which only forgers know, has
+/// a checksum that ends before the packet does.
+fn is_exempt(ip: &Ipv4Packet, stored: u16) -> bool {
     ip.protocol == Protocol::UDP && stored == 0
+        || matches!(ip.l4, L4::Udp { length, .. } if length != ip.l4_len())
 }
 
 fn reason(error: ParseError) -> DropReason {

@@ -48,7 +48,11 @@ pub fn run(
 
 fn send(packet: Packet, out: Out, ports: &mut PortSet, coalescer: &mut Coalescer, cx: &mut Context<'_>) {
     let Some((port, envelope)) = way(&packet, out, cx) else {
-        return end(packet.frame, DropReason::PortGone, cx);
+        let reason = match out {
+            Out::Pod(_) | Out::Host => DropReason::PortGone,
+            Out::Tunnel(_) | Out::Wire(_) => DropReason::NeighborUnresolved,
+        };
+        return end(packet.frame, reason, cx);
     };
     let Some(capabilities) = ports.capabilities(port) else {
         let reason = if port == PortIndex::HOST { DropReason::NoHostLink } else { DropReason::PortGone };
@@ -168,8 +172,12 @@ fn with_complete_checksum(packet: &Packet, pools: &mut Pools) {
 }
 
 /// Most payload of a segment: what the receiver announced less this segment's options (RFC 6691), and what fits the way.
+/// 0 = it goes as it is.
 fn segment_size(packet: &Packet, mtu: usize, area: AreaId) -> usize {
     let L4::Tcp { header_len, .. } = packet.ip.l4 else { return 0 };
+    if packet.ip.is_fragment() {
+        return 0;
+    }
     let fits = mtu.saturating_sub(packet.ip.payload_offset()).max(1);
     let announced = packet.flow.as_ref().map_or(0, |(_, flow)| usize::from(flow.mss));
     let options = usize::from(header_len) - TcpHeader::LEN;

@@ -19,17 +19,30 @@ pub struct Sent {
     pub checksum: Checksum,
 }
 
+/// A frame on its way in.
+struct Arrival {
+    bytes: Vec<u8>,
+    /// Most bytes of its first chunk and of the others.
+    chunks: (u32, u32),
+}
+
 /// The outside of a memory port: what the world puts in and takes out.
 #[derive(Clone, Default)]
 pub struct Outside {
-    inward: Arc<Mutex<VecDeque<Vec<u8>>>>,
+    inward: Arc<Mutex<VecDeque<Arrival>>>,
     outward: Arc<Mutex<VecDeque<Sent>>>,
 }
 
 impl Outside {
     /// Puts a frame on the way in.
     pub fn put(&self, bytes: Vec<u8>) {
-        self.inward.lock().unwrap_or_else(PoisonError::into_inner).push_back(bytes);
+        self.put_in_chunks(bytes, u32::MAX, u32::MAX);
+    }
+
+    /// Puts a frame on the way in whose first chunk holds at most `first` bytes and its others at most `others`.
+    pub fn put_in_chunks(&self, bytes: Vec<u8>, first: u32, others: u32) {
+        let arrival = Arrival { bytes, chunks: (first.max(1), others.max(1)) };
+        self.inward.lock().unwrap_or_else(PoisonError::into_inner).push_back(arrival);
     }
 
     /// Takes all frames that came out.
@@ -79,12 +92,12 @@ impl MemoryPort {
         self
     }
 
-    fn store(&self, pool: &mut Pool, bytes: &[u8]) -> Option<Frame> {
+    fn store(&self, pool: &mut Pool, Arrival { bytes, chunks }: &Arrival) -> Option<Frame> {
         let mut pieces: ArrayVec<Piece, MAX_CHUNKS> = ArrayVec::new();
-        let mut rest = bytes;
+        let mut rest = bytes.as_slice();
         while !rest.is_empty() && !pieces.is_full() {
             let Some(chunk) = pool.take() else { break };
-            let limit = if pieces.is_empty() { self.first_chunk.max(1) } else { u32::MAX };
+            let limit = if pieces.is_empty() { self.first_chunk.min(chunks.0).max(1) } else { chunks.1 };
             let len = chunk.len.min(limit).min(rest.len() as u32);
             let piece = Piece { addr: chunk.addr, len };
             pool.bytes_mut(piece).copy_from_slice(&rest[..len as usize]);
@@ -114,10 +127,10 @@ impl Port for MemoryPort {
         let before = received.len();
         while !received.is_full() {
             let next = self.outside.inward.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(bytes) = next else { break };
-            if let Some(frame) = self.store(pool, &bytes) {
+            let Some(arrival) = next else { break };
+            if let Some(frame) = self.store(pool, &arrival) {
                 self.counters.rx_frames.add(1);
-                self.counters.rx_bytes.add(bytes.len() as u64);
+                self.counters.rx_bytes.add(arrival.bytes.len() as u64);
                 received.push(frame);
             } else {
                 self.counters.fill_ring_empty.add(1);

@@ -23,7 +23,7 @@ const PATIENCE: Seconds = 3;
 #[derive(Default)]
 pub struct WaitingRoom {
     list: ArrayVec<Waiter, ROOM>,
-    /// Generation of tables looked at last, by address of the snapshot: nothing changes without a new one.
+    /// The snapshot looked at last, by its address: nothing changes without a new one.
     looked_at: usize,
 }
 
@@ -50,11 +50,13 @@ impl WaitingRoom {
 
     /// Moves packets whose next hop has become known into the burst, to begin again. Returns whether any did.
     pub fn admit(&mut self, burst: &mut Burst, cx: &mut Context<'_>) -> bool {
+        // Remembered in every turn: the worker holds the last snapshot until it has the next, so no two of them that
+        // follow each other lie at one address.
         let snapshot = std::ptr::from_ref(cx.tables).addr();
-        if self.list.is_empty() || self.looked_at == snapshot {
+        let looked_at = std::mem::replace(&mut self.looked_at, snapshot);
+        if self.list.is_empty() || looked_at == snapshot {
             return false;
         }
-        self.looked_at = snapshot;
         let mut at = 0;
         while at < self.list.len() {
             let known = cx.tables.hops.find(self.list[at].hop).and_then(|hop| cx.tables.hops.get(hop)?.1);
