@@ -1,0 +1,165 @@
+//! ADD: from an address to a port that the dataplane has open.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use headrace_cni::conf::Superframes;
+use headrace_cni::protocol::Request;
+use headrace_cni::result::{Interface, IpConfig, Route};
+use headrace_cni::{CniError, CniResult, ErrorCode, NetworkConfig};
+use ipnetwork::{IpNetwork, Ipv4Network};
+use tracing::warn;
+
+use super::attachment::{Attachment, mac_of};
+use super::netns::Netns;
+use super::owner::Owner;
+use super::pod::{EVERYTHING, PodLink};
+use super::server::{Server, pod_range};
+use super::store::Store;
+use crate::node::rtnl::{VethEnd, VethPair};
+use crate::node::{GATEWAY, GATEWAY_MAC, SUPERFRAME_MTU, path_mtu, sysctl};
+
+/// Key in `CNI_ARGS`: "on" or "off"; goes before the annotation and the network configuration.
+const SUPERFRAMES_ARG: &str = "HEADRACE_SUPERFRAMES";
+
+impl Server {
+    /// Attaches a pod. Whatever fails, nothing of it is left.
+    pub(super) async fn add(
+        &self,
+        request: &Request,
+        config: &NetworkConfig,
+        netns: Option<OwnedFd>,
+    ) -> Result<CniResult, CniError> {
+        let owner = Owner::of(request)?;
+        let superframes = superframes(request, config)?;
+        let missing = || CniError::new(ErrorCode::INVALID_NETNS, "ADD came without a network namespace");
+        let netns = Netns::new(netns.ok_or_else(missing)?)?;
+        let _turn = self.turns.take(&owner).await;
+
+        let facts = self.facts().await?;
+        let (range, path_mtu) = (pod_range(&facts)?, path_mtu(&self.rtnl, &facts).await?);
+        let asking = owner.clone();
+        let address = self.pool(&config.name, move |pool| pool.allocate(range, &asking)).await??;
+        let attached = async {
+            let attachment = Attachment {
+                host_link: owner.host_link(),
+                owner: owner.clone(),
+                network: config.name.clone(),
+                port: self.store(Store::new_port).await??,
+                mac: mac_of(address),
+                address,
+                superframes,
+                path_mtu,
+                label: label(request),
+            };
+            self.make_link(&attachment, &netns).await?;
+            self.make_port(attachment.clone()).await?;
+            Ok(result(&attachment, request))
+        };
+        let outcome = attached.await;
+        if outcome.is_err()
+            && let Err(e) = self.tear_down(&owner, &config.name).await
+        {
+            warn!("undoing ADD of {owner} {}: {e} {}", owner.ifname, e.details);
+        }
+        outcome
+    }
+
+    /// The veth pair, one end in the pod, both set up.
+    async fn make_link(&self, attachment: &Attachment, netns: &Netns) -> Result<(), CniError> {
+        let (host, queues) = (&attachment.host_link, self.options.queues.get());
+        let ifname = &attachment.owner.ifname;
+        let mtu = if attachment.superframes { SUPERFRAME_MTU } else { attachment.path_mtu };
+        // Generic XDP maps the pod's transmit queue k to receive queue k - 1 here, and 0 to 0: one more serves all.
+        let pair = VethPair {
+            host: VethEnd { name: host, mac: GATEWAY_MAC, tx_queues: queues, rx_queues: queues },
+            pod: VethEnd { name: ifname, mac: attachment.mac, tx_queues: queues + 1, rx_queues: queues },
+            netns: netns.as_fd(),
+            mtu,
+        };
+        // There is no attachment, so a link of this name is what a killed agent left of an ADD.
+        self.rtnl.delete_link(host).await?;
+        let pod = pod_link(attachment);
+        let asked = pod.ifname.clone();
+        if netns.run(|rtnl| async move { rtnl.link(&asked).await }).await??.is_some() {
+            return Err(CniError::new(ErrorCode::ATTACH_FAILED, format!("{ifname} is in the pod already")));
+        }
+        self.rtnl.add_veth(&pair).await?;
+        netns.run(|rtnl| async move { pod.configure(&rtnl).await }).await??;
+        // The kernel's own chatter on this end is nobody's.
+        if let Err(e) = sysctl::set("ipv6", host, "disable_ipv6", "1") {
+            warn!("{e}");
+        }
+        let gone =
+            || CniError::new(ErrorCode::ATTACH_FAILED, format!("link {host} vanished while it was set up"));
+        let link = self.rtnl.link(host).await?.ok_or_else(gone)?;
+        Ok(self.rtnl.bring_up(&link, mtu).await?)
+    }
+
+    /// Publishes the port and waits until the dataplane has it open.
+    async fn make_port(&self, attachment: Attachment) -> Result<(), CniError> {
+        let port = attachment.port;
+        self.store(|store| store.insert(attachment)).await??;
+        Ok(self.gate.wait_port(port, self.options.port_patience).await?)
+    }
+}
+
+/// What the pod's end of an attachment has.
+pub(super) fn pod_link(attachment: &Attachment) -> PodLink {
+    PodLink {
+        ifname: attachment.owner.ifname.clone(),
+        mac: attachment.mac,
+        address: attachment.address,
+        path_mtu: attachment.path_mtu,
+        superframes: attachment.superframes,
+    }
+}
+
+fn superframes(request: &Request, config: &NetworkConfig) -> Result<bool, CniError> {
+    let asked = match request.args.get(SUPERFRAMES_ARG) {
+        Some(text) => Some(
+            Superframes::parse(SUPERFRAMES_ARG, text)
+                .map_err(|msg| CniError::new(ErrorCode::INVALID_ENVIRONMENT, msg))?,
+        ),
+        None => config.superframes,
+    };
+    Ok(asked != Some(Superframes::Off))
+}
+
+/// Namespace and name of the pod, where the runtime tells them.
+fn label(request: &Request) -> String {
+    match (request.args.get("K8S_POD_NAMESPACE"), request.args.get("K8S_POD_NAME")) {
+        (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
+        _ => request.container_id.clone(),
+    }
+}
+
+fn result(attachment: &Attachment, request: &Request) -> CniResult {
+    let mtu = if attachment.superframes { SUPERFRAME_MTU } else { attachment.path_mtu };
+    let host = Interface {
+        name: attachment.host_link.clone(),
+        mac: GATEWAY_MAC.to_string(),
+        ..Interface::default()
+    };
+    let pod = Interface {
+        name: attachment.owner.ifname.clone(),
+        mac: attachment.mac.to_string(),
+        mtu: Some(mtu),
+        sandbox: request.netns.clone().unwrap_or_default(),
+        ..Interface::default()
+    };
+    let gateway = Some(IpAddr::V4(GATEWAY));
+    let address = IpNetwork::V4(Ipv4Network::from(attachment.address));
+    let everything = IpNetwork::V4(EVERYTHING);
+    CniResult {
+        interfaces: vec![host, pod],
+        ips: vec![IpConfig { address, gateway, interface: Some(1), other: Default::default() }],
+        routes: vec![Route {
+            dst: everything,
+            gw: gateway,
+            mtu: Some(attachment.path_mtu),
+            other: Default::default(),
+        }],
+        other: Default::default(),
+    }
+}

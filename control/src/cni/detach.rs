@@ -1,0 +1,63 @@
+//! DEL and GC: everything of an attachment goes, in whatever state it is.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use headrace_cni::protocol::Request;
+use headrace_cni::{CniError, ErrorCode, NetworkConfig};
+use tracing::debug;
+
+use super::owner::Owner;
+use super::server::Server;
+
+/// How long the dataplane may take to let go of a port. It gets along without: the link goes all the same.
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Server {
+    /// Detaches a pod; one that is not attached is fine.
+    pub(super) async fn del(&self, request: &Request, config: &NetworkConfig) -> Result<(), CniError> {
+        let owner = Owner::of(request)?;
+        let _turn = self.turns.take(&owner).await;
+        self.tear_down(&owner, &config.name).await
+    }
+
+    /// Detaches every pod of this network that is not among the valid ones, and goes on when one cannot be.
+    pub(super) async fn collect(&self, config: &NetworkConfig) -> Result<(), CniError> {
+        let no_list = || CniError::new(ErrorCode::INVALID_CONFIG, "GC needs cni.dev/valid-attachments");
+        let listed = config.valid_attachments.as_ref().ok_or_else(no_list)?;
+        let valid: BTreeSet<_> = listed
+            .iter()
+            .map(|a| Owner { container_id: a.container_id.clone(), ifname: a.ifname.clone() })
+            .collect();
+        let network = config.name.clone();
+        let attached: Vec<_> = self
+            .store(move |s| s.all().filter(|a| a.network == network).map(|a| a.owner.clone()).collect())
+            .await?;
+        let mut outcome = Ok(());
+        for owner in attached.iter().filter(|owner| !valid.contains(owner)) {
+            let _turn = self.turns.take(owner).await;
+            outcome = outcome.and(self.tear_down(owner, &config.name).await);
+        }
+        let reservations = self.pool(&config.name, move |pool| pool.retain(&valid)).await?;
+        outcome.and(Ok(reservations?))
+    }
+
+    /// Port, link, record, address. The address comes last: until then nobody else may have it. A step that fails does not
+    /// keep the next ones from being tried.
+    pub(super) async fn tear_down(&self, owner: &Owner, network: &str) -> Result<(), CniError> {
+        let gone = owner.clone();
+        let withdrawn = self.store(move |store| store.withdraw(&gone)).await?;
+        if let Some(attachment) = withdrawn
+            && let Err(e) = self.gate.wait_port_gone(attachment.port, PORT_PATIENCE).await
+        {
+            debug!("{}: {e}; its link is removed all the same", attachment.label);
+        }
+        let link = self.rtnl.delete_link(&owner.host_link()).await;
+        let gone = owner.clone();
+        let record = self.store(move |store| store.forget(&gone)).await?;
+        link?;
+        record?;
+        let gone = owner.clone();
+        Ok(self.pool(network, move |pool| pool.release(&gone)).await??)
+    }
+}

@@ -1,0 +1,115 @@
+//! Makes the host link as planned: adds what is missing, removes what is ours and not wanted, reports what others hold.
+
+use ipnetwork::Ipv4Network;
+
+use super::offloads;
+use super::plan::Plan;
+use super::routes::{KernelRoute, Route};
+use super::rtnl::{Link, Rtnl, RtnlError};
+use super::{GATEWAY, GATEWAY_MAC, HOST_LINK, SUPERFRAME_MTU, sysctl};
+
+/// What came of one look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Not looked yet.
+    #[default]
+    Unknown,
+    /// The dataplane has not made the link.
+    NoLink,
+    /// Something did not work; it is tried again.
+    Failed(String),
+    /// All is as planned, but for what others hold.
+    Kept {
+        /// Sentences for the operator.
+        conflicts: Vec<String>,
+    },
+}
+
+/// One look. A `plan` of `None` leaves only what does not depend on it.
+pub(super) async fn apply(rtnl: &Rtnl, plan: Option<&Plan>) -> Outcome {
+    let link = match rtnl.link(HOST_LINK).await {
+        Ok(Some(link)) => link,
+        Ok(None) => return Outcome::NoLink,
+        Err(e) => return Outcome::Failed(e.to_string()),
+    };
+    if let Err(problem) = settings(rtnl, &link).await {
+        return Outcome::Failed(problem);
+    }
+    let Some(plan) = plan else {
+        return Outcome::Failed("the node has no IPv4 pod range".to_owned());
+    };
+    match plumbing(rtnl, &link, plan).await {
+        Ok(conflicts) => Outcome::Kept { conflicts },
+        Err(e) => Outcome::Failed(e.to_string()),
+    }
+}
+
+/// rp_filter=2 because translated replies come from addresses whose route is another link; no IPv6 because its link-local
+/// chatter means nothing to the dataplane.
+async fn settings(rtnl: &Rtnl, link: &Link) -> Result<(), String> {
+    sysctl::set("ipv4", &link.name, "rp_filter", "2").map_err(|e| e.to_string())?;
+    sysctl::set("ipv6", &link.name, "disable_ipv6", "1").map_err(|e| e.to_string())?;
+    offloads::restrict(&link.name, true).map_err(|e| e.to_string())?;
+    if !link.up || link.mtu != SUPERFRAME_MTU {
+        rtnl.bring_up(link, SUPERFRAME_MTU).await.map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
+async fn plumbing(rtnl: &Rtnl, link: &Link, plan: &Plan) -> Result<Vec<String>, RtnlError> {
+    let own = Ipv4Network::from(plan.address);
+    let present = rtnl.addresses(link).await?;
+    if !present.contains(&own) {
+        rtnl.add_address(link, own).await?;
+    }
+    if rtnl.neighbour(link, GATEWAY).await? != Some(GATEWAY_MAC) {
+        rtnl.set_neighbour(link, GATEWAY, GATEWAY_MAC).await?;
+    }
+    let conflicts = routes(rtnl, link, plan).await?;
+    // Last: the kernel drops routes together with the address they take as source.
+    for stale in present.into_iter().filter(|a| *a != own) {
+        rtnl.delete_address(link, stale).await?;
+    }
+    Ok(conflicts)
+}
+
+async fn routes(rtnl: &Rtnl, link: &Link, plan: &Plan) -> Result<Vec<String>, RtnlError> {
+    let wanted = plan.routes(link.index);
+    let (ours, others): (Vec<_>, Vec<_>) =
+        rtnl.routes().await?.into_iter().partition(|r| r.ours && r.route.link == link.index);
+    let mut conflicts = Vec::new();
+    for route in &wanted {
+        for other in others.iter().filter(|other| other.route.link != link.index) {
+            conflicts.extend(conflict(rtnl, route, other).await?);
+        }
+        match ours.iter().find(|o| o.route.destination == route.destination) {
+            Some(present) if present.route == *route => {}
+            Some(_) => rtnl.replace_route(route).await?,
+            None => match rtnl.add_route(route).await {
+                Err(e) if e.is_exists() => {}
+                done => done?,
+            },
+        }
+    }
+    let stale = |o: &KernelRoute| !wanted.iter().any(|w| w.destination == o.route.destination);
+    for route in ours.into_iter().filter(stale) {
+        rtnl.delete_route(route).await?;
+    }
+    Ok(conflicts)
+}
+
+/// A sentence when another device's route takes packets of ours.
+async fn conflict(rtnl: &Rtnl, ours: &Route, other: &KernelRoute) -> Result<Option<String>, RtnlError> {
+    let (range, theirs) = (ours.destination, other.route.destination);
+    let same = theirs == range && other.metric == 0;
+    let inside = theirs.is_subnet_of(range) && theirs != range;
+    if !same && !inside {
+        return Ok(None);
+    }
+    let device = rtnl.link_name(other.route.link).await?;
+    let what = if same { "is in the way of ours" } else { "takes a part of it" };
+    Ok(Some(format!(
+        "{range}: the route to {theirs} through {device} {what}, those packets do not reach the dataplane; remove the \
+         route or what made it ('ip route del {theirs} dev {device}')"
+    )))
+}
