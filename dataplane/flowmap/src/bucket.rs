@@ -1,7 +1,7 @@
 //! A bucket: a line of eight tags and a lock, then the eight entries that they stand for.
 //!
-//! A tag is 0 exactly when its entry is empty, and otherwise the tag of the entry's key; both change only under the
-//! lock. Only a [`Locked`] bucket can be written, which the types see to.
+//! A tag is 0 exactly when its entry is empty, and otherwise the tag of the entry's key; both change only
+//! under the lock. Only a [`Locked`] bucket can be written, which the types see to.
 
 use std::ops::Deref;
 use std::sync::atomic::{
@@ -170,7 +170,8 @@ fn equal_lanes(tags: u64, tag: u16) -> u8 {
     const ONES: u64 = 0x0001_0001_0001_0001;
     const LOW: u64 = 0x7fff * ONES;
     let difference = tags ^ (u64::from(tag) * ONES);
-    // The top bit of a lane stays 0 only when the lane is 0: no carry leaves a lane, so none disturbs another.
+    // The top bit of a lane stays 0 only when the lane is 0: no carry leaves a lane, so none disturbs
+    // another.
     let differs = ((difference & LOW) + LOW) | difference;
     let equal = (!differs >> 15) & ONES;
     // Bits 0, 16, 32 and 48 are moved side by side at 48; the sixteen partial products never share a bit.

@@ -1,14 +1,16 @@
-//! The keyed hash that spreads flows over buckets: SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input
-//! PRF", 2012) of the key's two words.
+//! The keyed hash that spreads flows over buckets: SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast
+//! short-input PRF", 2012) of the key's two words.
 //!
-//! The key of the hash is drawn from the kernel when a table is created and kept in its header, so that places stay
-//! the same across restarts, while a pod cannot pick addresses and ports that push a chosen flow out of its buckets.
+//! The key of the hash is drawn from the kernel when a table is created and kept in its header, so that
+//! places stay the same across restarts, while a pod cannot pick addresses and ports that push a chosen flow
+//! out of its buckets.
 
 use std::io;
 
 use crate::types::Key;
 
-/// The hash of a key under one table's seed. Computed once per packet, good for every operation on that table.
+/// The hash of a key under one table's seed. Computed once per packet, good for every operation on that
+/// table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hash(u64);
 

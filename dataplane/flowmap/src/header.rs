@@ -1,7 +1,7 @@
 //! The first page of the file: what a process must agree with before it may use the rest.
 //!
-//! It is read and written with ordinary file calls and never mapped. A new table's header is written last, so a file
-//! whose making was cut short has none.
+//! It is read and written with ordinary file calls and never mapped. A new table's header is written last, so
+//! a file whose making was cut short has none.
 
 use std::fs::{self, File};
 use std::io;

@@ -1,7 +1,7 @@
 //! The table and what workers do with it.
 //!
-//! A key that is in the table is in exactly one of its two buckets, once, and stays in its place until it is removed
-//! or evicted. No operation allocates, makes a system call or fails.
+//! A key that is in the table is in exactly one of its two buckets, once, and stays in its place until it is
+//! removed or evicted. No operation allocates, makes a system call or fails.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -31,9 +31,9 @@ pub struct FlowMap {
 
 const COUNTS: usize = 16;
 
-/// Entries that a key's first bucket gets before the emptier of the two is chosen. Lower spreads better, higher lets
-/// more lookups end in the first bucket: 91 % in a half-full table with 5 (69 % with 0, 98 % with 7), while evictions
-/// begin at 69 % of the capacity (74 %, 53 %).
+/// Entries that a key's first bucket gets before the emptier of the two is chosen. Lower spreads better,
+/// higher lets more lookups end in the first bucket: 91 % in a half-full table with 5 (69 % with 0, 98 % with
+/// 7), while evictions begin at 69 % of the capacity (74 %, 53 %).
 const SPILL: u32 = 5;
 
 impl FlowMap {
@@ -63,8 +63,8 @@ impl FlowMap {
         prefetch_read(self.bucket(hash.first_bucket(self.mask)));
     }
 
-    /// Begins to load the entry itself, whose place the line got by [`prefetch`](FlowMap::prefetch) tells. A second
-    /// pass over the burst, for tables that do not fit the cache.
+    /// Begins to load the entry itself, whose place the line got by [`prefetch`](FlowMap::prefetch) tells. A
+    /// second pass over the burst, for tables that do not fit the cache.
     #[inline]
     pub fn prefetch_entry(&self, hash: Hash) {
         let [first, second] = hash.buckets(self.mask);
@@ -84,12 +84,12 @@ impl FlowMap {
         })
     }
 
-    /// Puts a flow into the table, unless its key is there already; of several threads that insert one key at once,
-    /// exactly one finds it new.
+    /// Puts a flow into the table, unless its key is there already; of several threads that insert one key at
+    /// once, exactly one finds it new.
     ///
-    /// When both of the key's buckets are full, the entry that `rank` puts highest goes and is returned. `rank` gets
-    /// key, value and seconds of idleness; it runs under the buckets' locks, so it must be short and must not call
-    /// the table. Entries of the same rank take turns.
+    /// When both of the key's buckets are full, the entry that `rank` puts highest goes and is returned.
+    /// `rank` gets key, value and seconds of idleness; it runs under the buckets' locks, so it must be short
+    /// and must not call the table. Entries of the same rank take turns.
     pub fn insert(
         &self,
         key: &Key,
@@ -120,8 +120,9 @@ impl FlowMap {
         Insert::New { slot, evicted }
     }
 
-    /// Changes the value of a flow in place; `false` when `key` is no longer in `slot`. `change` runs under the
-    /// bucket's lock, so it must be short and must not call the table. Readers see the value before or after.
+    /// Changes the value of a flow in place; `false` when `key` is no longer in `slot`. `change` runs under
+    /// the bucket's lock, so it must be short and must not call the table. Readers see the value before or
+    /// after.
     pub fn update(&self, slot: Slot, key: &Key, change: impl FnOnce(&mut Value)) -> bool {
         let updated = self.with_locked(slot, key, |bucket, lane, old| {
             let mut value = old.value;
@@ -135,8 +136,8 @@ impl FlowMap {
 
     /// Marks a flow as used at `now`, in seconds; a plain load in all packets of a second but the first.
     ///
-    /// It takes no lock: when another worker replaces the flow at this very moment, its successor, which is as new,
-    /// gets the mark instead.
+    /// It takes no lock: when another worker replaces the flow at this very moment, its successor, which is
+    /// as new, gets the mark instead.
     #[inline]
     pub fn touch(&self, slot: Slot, key: &Key, now: u32) {
         if let Some((bucket, lane)) = self.place(slot) {
@@ -218,7 +219,8 @@ impl FlowMap {
         Some((self.mapping.buckets().get(raw / WAYS)?, raw % WAYS))
     }
 
-    /// Locks two different buckets, in the order of their addresses so that no two threads wait for each other.
+    /// Locks two different buckets, in the order of their addresses so that no two threads wait for each
+    /// other.
     fn lock_pair(&self, [first, second]: [usize; 2]) -> [Locked<'_>; 2] {
         if first < second {
             let first = self.bucket(first).lock();
@@ -287,7 +289,8 @@ fn victim(
     for bucket in pair {
         (0..WAYS).for_each(|lane| prefetch_read(bucket.record(lane)));
     }
-    // Beginning anywhere lets equal ranks take turns; else a burst of new flows would evict itself from one place.
+    // Beginning anywhere lets equal ranks take turns; else a burst of new flows would evict itself from one
+    // place.
     let begin = usize::from(hash.tag());
     let places = (0..2 * WAYS).map(|i| (begin + i) % (2 * WAYS)).map(|i| (i / WAYS, i % WAYS));
     let ranked = places.map(|(which, lane)| {

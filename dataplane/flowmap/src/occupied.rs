@@ -1,8 +1,8 @@
 //! Which buckets may hold entries: a bit per bucket, in the process's own memory.
 //!
-//! Sweeping and listing follow these bits instead of reading the whole table, so that a nearly empty table costs
-//! nearly nothing, and pages that were never used stay holes (reading a hole of a mapped tmpfs file allocates it).
-//! A bucket with an entry always has its bit set; a bucket without may have it for a while.
+//! Sweeping and listing follow these bits instead of reading the whole table, so that a nearly empty table
+//! costs nearly nothing, and pages that were never used stay holes (reading a hole of a mapped tmpfs file
+//! allocates it). A bucket with an entry always has its bit set; a bucket without may have it for a while.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -19,11 +19,11 @@ pub const MAX_CAPACITY: usize = MAX_BUCKETS * WAYS;
 /// The size and sort of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// Flows to hold, rounded up to 8 times a power of two (and 16 at least). Evictions begin when the table is some
-    /// two thirds full; filling it to nine tenths evicts one flow in a hundred.
+    /// Flows to hold, rounded up to 8 times a power of two (and 16 at least). Evictions begin when the table
+    /// is some two thirds full; filling it to nine tenths evicts one flow in a hundred.
     pub capacity: usize,
-    /// The caller's number for what the words of its keys and values mean. A table of another number is not taken
-    /// over, so it must change with that meaning.
+    /// The caller's number for what the words of its keys and values mean. A table of another number is not
+    /// taken over, so it must change with that meaning.
     pub content_version: u32,
 }
 
@@ -36,8 +36,8 @@ pub enum Origin {
     TakenOver {
         /// Flows in it.
         live: usize,
-        /// Entries that the former process had not finished writing, or that were damaged. They were emptied, or
-        /// given the right tag.
+        /// Entries that the former process had not finished writing, or that were damaged. They were emptied,
+        /// or given the right tag.
         repaired: usize,
     },
     /// There was a file, but not of this table; it was emptied.

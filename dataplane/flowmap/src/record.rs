@@ -1,9 +1,9 @@
 //! One entry as it lies in the mapping: a cache line guarded by a sequence lock.
 //!
-//! The version is even while the entry is whole and odd while it is being written. Writers exclude each other by the
-//! bucket's lock; readers take none, and read again when the version changed under them. Every word is an atomic, so
-//! a race is a stale or discarded read and never undefined behaviour (H.-J. Boehm, "Can seqlocks get along with
-//! programming language memory models?", 2012, is where the fences come from).
+//! The version is even while the entry is whole and odd while it is being written. Writers exclude each other
+//! by the bucket's lock; readers take none, and read again when the version changed under them. Every word is
+//! an atomic, so a race is a stale or discarded read and never undefined behaviour (H.-J. Boehm, "Can
+//! seqlocks get along with programming language memory models?", 2012, is where the fences come from).
 
 use std::sync::atomic::{
     AtomicU32, AtomicU64,
@@ -41,8 +41,9 @@ pub(crate) struct Snapshot {
 impl Record {
     /// Whether the entry's key looks like `key`, without the sequence lock.
     ///
-    /// `false` is final: the key's words do not change while the key stays in the entry, so what is read differs only
-    /// when the entry held another key at some time during the call. `true` may be half of one key and half of another.
+    /// `false` is final: the key's words do not change while the key stays in the entry, so what is read
+    /// differs only when the entry held another key at some time during the call. `true` may be half of one
+    /// key and half of another.
     #[inline]
     pub(crate) fn looks_like(&self, key: &Key) -> bool {
         self.key_words() == key.words()

@@ -1,6 +1,7 @@
 //! Going through the table: ageing flows a few buckets at a time, listing them, removing them all.
 //!
-//! None of it stops other workers: entries are copied without a lock, and a bucket is locked only to remove from it.
+//! None of it stops other workers: entries are copied without a lock, and a bucket is locked only to remove
+//! from it.
 
 use crate::bucket::Lanes;
 use crate::map::{self, FlowMap};
@@ -23,11 +24,13 @@ pub enum Sweep {
 }
 
 impl FlowMap {
-    /// Shows `judge` the flows of up to `steps` buckets from where `cursor` stands, and returns how many it removed.
+    /// Shows `judge` the flows of up to `steps` buckets from where `cursor` stands, and returns how many it
+    /// removed.
     ///
-    /// A step is a bucket that has flows, or some dozens that have none, so the work is bounded either way. At the
-    /// end of the table the sweep returns early and the next begins anew; `steps` of [`buckets`](FlowMap::buckets)
-    /// thus go through the whole table once. `judge` runs without a lock and may call the table.
+    /// A step is a bucket that has flows, or some dozens that have none, so the work is bounded either way.
+    /// At the end of the table the sweep returns early and the next begins anew; `steps` of
+    /// [`buckets`](FlowMap::buckets) thus go through the whole table once. `judge` runs without a lock and
+    /// may call the table.
     pub fn sweep(&self, cursor: &mut Cursor, steps: usize, mut judge: impl FnMut(&Entry) -> Sweep) -> usize {
         let mut removed = 0;
         for _ in 0..steps {
@@ -46,8 +49,8 @@ impl FlowMap {
         removed
     }
 
-    /// All flows. Each is copied whole, at one time or another during the iteration: one that is there throughout is
-    /// seen once, one that comes or goes may be.
+    /// All flows. Each is copied whole, at one time or another during the iteration: one that is there
+    /// throughout is seen once, one that comes or goes may be.
     pub fn iter(&self) -> Iter<'_> {
         Iter { map: self, next: 0, bucket: 0, lanes: Lanes::none() }
     }

@@ -1,8 +1,9 @@
 //! Making a table whole that a dead process left behind.
 //!
-//! It runs before any other thread sees the table, under the lock on the file, so it may take every bucket's lock.
-//! Holes in the file are empty buckets and stay holes. Afterwards each entry has an even version, lies in one of
-//! its key's buckets and carries its key's tag, and no lock is held.
+//! It runs before any other thread sees the table, under the lock on the file, so it may take every bucket's
+//! lock. Holes in the file are empty buckets and stay holes. Afterwards each entry has an even version, lies
+//! in one of its key's buckets and carries its key's tag, and no lock is held.
+//! Damage that no crash does may leave a key in two places; a lookup then finds one and the other ages.
 
 use std::fs::File;
 use std::io;
@@ -35,8 +36,8 @@ pub(crate) fn repair(file: &File, mapping: &Mapping, seed: Seed) -> io::Result<T
         offset = data.end;
         for index in buckets_in(&data, buckets.len()) {
             let bucket = &buckets[index];
-            // The entries of an unused bucket may lie in the hole behind this data: reading them would fill it, and
-            // the data grow with each restart.
+            // The entries of an unused bucket may lie in the hole behind this data: reading them would fill
+            // it, and the data grow with each restart.
             let lanes = if bucket.is_unused() { lanes_in(&data, index) } else { WAYS };
             let tag_here = |key: &Key| {
                 let hash = seed.hash(key);
@@ -53,7 +54,8 @@ pub(crate) fn repair(file: &File, mapping: &Mapping, seed: Seed) -> io::Result<T
     Ok(result)
 }
 
-/// The first bytes of the file from `offset` on that are not a hole; a file system that knows no holes has none.
+/// The first bytes of the file from `offset` on that are not a hole; a file system that knows no holes has
+/// none.
 fn next_data(file: &File, offset: u64) -> io::Result<Option<Range<u64>>> {
     let start = match seek(file, SeekFrom::Data(offset)) {
         Ok(start) => start,
@@ -64,7 +66,8 @@ fn next_data(file: &File, offset: u64) -> io::Result<Option<Range<u64>>> {
     Ok(Some(start..end))
 }
 
-/// The buckets, of `count`, whose tag line is in `data`. Without that line a bucket was never locked, thus never used.
+/// The buckets, of `count`, whose tag line is in `data`. Without that line a bucket was never locked, thus
+/// never used.
 fn buckets_in(data: &Range<u64>, count: usize) -> Range<usize> {
     let first_from = |offset: u64| ((offset - HEADER_SIZE).div_ceil(BUCKET_SIZE as u64) as usize).min(count);
     first_from(data.start)..first_from(data.end)
@@ -76,7 +79,8 @@ fn lanes_in(data: &Range<u64>, index: usize) -> usize {
     ((data.end.saturating_sub(first_entry) / RECORD_SIZE as u64) as usize).min(WAYS)
 }
 
-/// Repairs the first `lanes` places of a bucket, where `tag_here` is the tag of a key that may be in it; returns how many entries are there, and how many places were wrong.
+/// Repairs the first `lanes` places of a bucket, where `tag_here` is the tag of a key that may be in it;
+/// returns how many entries are there, and how many places were wrong.
 fn repair_bucket(
     bucket: &Locked<'_>,
     lanes: usize,

@@ -10,7 +10,8 @@ pub struct Key {
 }
 
 impl Key {
-    /// Makes a key. A caller whose first word can be zero sets a bit of its own in it, such as an address family.
+    /// Makes a key. A caller whose first word can be zero sets a bit of its own in it, such as an address
+    /// family.
     pub const fn new(first: NonZeroU64, second: u64) -> Key {
         Key { first, second }
     }
@@ -30,8 +31,8 @@ impl Key {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Value(pub [u64; 5]);
 
-/// The place of an entry. It stays the same, across restarts too, until the entry is removed; afterwards another
-/// key may live there, which is why every operation on a slot takes the key as well.
+/// The place of an entry. It stays the same, across restarts too, until the entry is removed; afterwards
+/// another key may live there, which is why every operation on a slot takes the key as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(u32);
 
@@ -61,7 +62,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Seconds since it was last touched; 0 when that lies after `now` (workers read the clock at different times).
+    /// Seconds since it was last touched; 0 when that lies after `now` (workers read the clock at different
+    /// times).
     pub fn idle(&self, now: u32) -> u32 {
         now.saturating_sub(self.last_seen)
     }

@@ -1,9 +1,9 @@
 //! A process killed in the middle of its writes, and the next one that takes over its table.
 #![allow(clippy::unwrap_used, reason = "a test ends there")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -50,12 +50,14 @@ fn child() {
     let path = PathBuf::from(std::env::var_os(FILE).expect("the parent names the file"));
     let (map, _) = FlowMap::open(&path, &GEOMETRY).unwrap();
     thread::scope(|scope| {
-        for thread in 1..4 {
+        for thread in 0..4 {
             let map = &map;
             scope.spawn(move || write_until_killed(map, thread));
         }
         println!("\nwriting");
-        write_until_killed(&map, 0);
+        // Ends with the parent, should that be gone before it kills us.
+        io::stdin().lines().for_each(drop);
+        process::exit(1);
     });
 }
 
@@ -67,6 +69,7 @@ impl Writer {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child", "--ignored", "--nocapture"])
             .env(FILE, path)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

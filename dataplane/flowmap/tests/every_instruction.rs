@@ -1,7 +1,7 @@
 //! A crash at every single instruction of a write.
 //!
-//! A child process writes to its table while this one steps it instruction by instruction (ptrace(2)). After each that
-//! changed the file, a copy of the file is what a crash there would have left, and is taken over.
+//! A child process writes to its table while this one steps it instruction by instruction (ptrace(2)). After
+//! each that changed the file, a copy of the file is what a crash there would have left, and is taken over.
 
 #![cfg(target_arch = "x86_64")]
 #![allow(clippy::unwrap_used, reason = "a test ends there")]
@@ -52,7 +52,8 @@ fn content(map: &FlowMap) -> Content {
     map.iter().map(|entry| (entry.key, (entry.value.0, entry.last_seen))).collect()
 }
 
-/// What the table may hold after a crash: what it held before or after a write, or in an entry's place nothing.
+/// What the table may hold after a crash: what it held before or after a write, or in an entry's place
+/// nothing.
 fn allowed(path: &Path) -> BTreeSet<Content> {
     let (map, _) = FlowMap::open(path, &GEOMETRY).unwrap();
     let mut states = vec![content(&map)];
@@ -108,12 +109,25 @@ impl Stepped {
             .find_map(|line| line.strip_prefix("thread ")?.parse().ok());
         let stepped = Stepped { child, thread: thread.expect("the child did not start") };
         assert_eq!(stepped.wait(), libc::SIGSTOP);
+        // The kernel kills it, should this process be gone before.
+        // SAFETY: PTRACE_SETOPTIONS takes a thread, here one that is stopped and ours, and a number in place
+        // of data.
+        let done = unsafe {
+            libc::ptrace(
+                libc::PTRACE_SETOPTIONS,
+                stepped.thread,
+                null_mut::<u8>(),
+                libc::PTRACE_O_EXITKILL as usize,
+            )
+        };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
         stepped
     }
 
     /// Runs one instruction; `false` when the child has come to its second stop.
     fn step(&self) -> bool {
-        // SAFETY: PTRACE_SINGLESTEP takes a thread, here one that is stopped and ours, and a signal, here none.
+        // SAFETY: PTRACE_SINGLESTEP takes a thread, here one that is stopped and ours, and a signal, here
+        // none.
         let done =
             unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, self.thread, null_mut::<u8>(), null_mut::<u8>()) };
         assert_eq!(done, 0, "{}", std::io::Error::last_os_error());

@@ -137,6 +137,40 @@ fn a_table_that_cannot_fit_is_refused() {
     assert!(matches!(error, OpenError::TooLarge { .. }), "{error}");
 }
 
+/// A mounted tmpfs of 64 KiB.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None`, with a word about it, where mounting is not allowed.
+    fn mount() -> Option<SmallDisk> {
+        let directory = tempfile::tempdir().unwrap();
+        let flags = rustix::mount::MountFlags::empty();
+        match rustix::mount::mount("tmpfs", directory.path(), "tmpfs", flags, Some(c"size=64k")) {
+            Ok(()) => Some(SmallDisk(directory)),
+            Err(error) => {
+                assert!(std::env::var_os("CI").is_none(), "cannot mount a tmpfs: {error}");
+                println!("SKIPPED: cannot mount a tmpfs: {error}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+}
+
+#[test]
+fn a_file_system_that_cannot_hold_the_full_table_is_refused() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let path = disk.0.path().join("flows");
+    let error = FlowMap::open(&path, &GEOMETRY).unwrap_err();
+    assert!(matches!(error, OpenError::NoSpace { needed: 77_824, free: ..=65_536, .. }), "{error}");
+    FlowMap::open(&path, &Geometry { capacity: 500, ..GEOMETRY }).unwrap();
+}
+
 #[test]
 fn an_untouched_table_of_a_million_flows_costs_no_memory() {
     // Where a hole that is read becomes memory, so that an idle glance would show.

@@ -65,8 +65,9 @@ fn insert(map: &FlowMap, number: u64) {
 fn assert_sound(map: &FlowMap) {
     assert_eq!(map.iter().count(), map.len());
     for entry in map {
+        // Damage, unlike a crash, can have made two keys the same; then one of them is found.
         let found = map.lookup(&entry.key, map.hash(&entry.key)).unwrap();
-        assert_eq!((found.slot, found.value), (entry.slot, entry.value));
+        assert_eq!(map.get(found.slot).unwrap().key, entry.key);
     }
     for number in 1000..3000 {
         insert(map, number);
