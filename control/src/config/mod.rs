@@ -20,13 +20,14 @@ use crate::log::{Format, Level};
 use crate::seam::Directories;
 
 const AFTER_HELP: &str = "\
-Every flag can also stand in the environment (--run-dir: HEADRACE_RUN_DIR; lists with commas) and in a TOML file
-(run-dir = \"/run/headrace\"; lists as arrays). A flag goes before the environment, the environment before the file.
+Every flag can also stand in the environment (--run-dir: HEADRACE_RUN_DIR; lists with commas)
+and in a TOML file (run-dir = \"/run/headrace\"; lists as arrays).
+A flag goes before the environment, the environment before the file.
 
 Examples:
   headrace-agent --node-name node-a --manifests /etc/headrace/manifests
   headrace-agent --config /etc/headrace/agent.toml --log json
-  HEADRACE_NODE_NAME=node-a headrace-agent --manifests ./cluster --cluster-cidr 10.42.0.0/16 --service-cidr 10.43.0.0/16";
+  HEADRACE_NODE_NAME=node-a headrace-agent --manifests ./cluster --cluster-cidr 10.42.0.0/16";
 
 /// Feeds the Headrace dataplane of this node from Kubernetes objects and serves its CNI plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]

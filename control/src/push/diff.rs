@@ -7,6 +7,9 @@ use headrace_api::state::{Key, PortId, Resource};
 
 use crate::desired::Desired;
 
+/// How refusals name the settings.
+pub(super) const SETTINGS: &str = "settings";
+
 /// Everything.
 pub(super) fn snapshot(desired: &Desired) -> proto::Snapshot {
     proto::Snapshot { resources: resources(desired).map(|r| (&r).into()).collect() }
@@ -36,7 +39,7 @@ pub(super) fn resources(desired: &Desired) -> impl Iterator<Item = Resource> + '
 /// How refusals name a resource.
 pub(super) fn title(resource: &Resource) -> String {
     match resource {
-        Resource::Settings(_) => "settings".into(),
+        Resource::Settings(_) => SETTINGS.into(),
         Resource::Port(p) => port_title(p.id),
         Resource::Peer(p) => format!("peer {}", p.name),
         Resource::Service(s) => format!("service {}", s.name),

@@ -123,34 +123,60 @@ impl Progress {
     }
 
     fn refuse(&mut self, target: Desired, refusals: Vec<Refusal>) {
-        let mut by_title: BTreeMap<String, Resource> = diff::resources(&target)
-            .filter(|r| !matches!(r, Resource::Settings(_)))
-            .map(|r| (diff::title(&r), r))
-            .collect();
+        let mut changed = self.changed(&target);
         let mut holding = false;
         for refusal in &refusals {
             error!("the dataplane refused {refusal}");
-            if let Some(resource) = by_title.remove(&refusal.resource) {
-                if let Resource::Port(port) = &resource {
-                    self.board.ports.insert(port.id, PortAnswer::Refused(refusal.clone()));
-                }
-                self.held.insert(refusal.resource.clone(), resource);
-                holding = true;
+            if let Some(resource) = changed.remove(&refusal.resource) {
+                holding |= self.hold_back(resource, refusal);
             }
+        }
+        // What is named may have been there before, in conflict with new settings: then they are at fault.
+        if !holding
+            && let (Some(settings), Some(refusal)) = (changed.remove(diff::SETTINGS), refusals.first())
+        {
+            holding = self.hold_back(settings, refusal);
         }
         if !holding {
-            let unknown = || Refusal {
-                resource: "request".into(),
-                field: "change".into(),
-                reason: "refused without a reason".into(),
-            };
-            let refusal = refusals.first().cloned().unwrap_or_else(unknown);
-            for answer in self.board.ports.values_mut().filter(|a| **a == PortAnswer::Sent) {
-                *answer = PortAnswer::Refused(refusal.clone());
-            }
-            self.stuck = Some(target);
+            self.give_up(target, refusals.first());
         }
         self.board.refusals = refusals;
+    }
+
+    /// What the target has that the dataplane has not, by title.
+    fn changed(&self, target: &Desired) -> BTreeMap<String, Resource> {
+        let titled = |desired: &Desired| -> BTreeMap<String, Resource> {
+            diff::resources(desired).map(|r| (diff::title(&r), r)).collect()
+        };
+        let accepted = self.accepted.as_ref().map(titled).unwrap_or_default();
+        titled(target).into_iter().filter(|(title, r)| accepted.get(title) != Some(r)).collect()
+    }
+
+    /// Keeps a refused resource out of the next requests. `false` when the dataplane can do nothing without it.
+    fn hold_back(&mut self, resource: Resource, refusal: &Refusal) -> bool {
+        match &resource {
+            Resource::Settings(_) if self.accepted.as_ref().is_none_or(|a| a.settings.is_none()) => {
+                return false;
+            }
+            Resource::Port(p) => drop(self.board.ports.insert(p.id, PortAnswer::Refused(refusal.clone()))),
+            Resource::Settings(_) | Resource::Peer(_) | Resource::Service(_) => {}
+        }
+        self.held.insert(diff::title(&resource), resource);
+        true
+    }
+
+    /// Waits for another target.
+    fn give_up(&mut self, target: Desired, refusal: Option<&Refusal>) {
+        let unknown = || Refusal {
+            resource: "request".into(),
+            field: "change".into(),
+            reason: "refused without a reason".into(),
+        };
+        let refusal = refusal.cloned().unwrap_or_else(unknown);
+        for answer in self.board.ports.values_mut().filter(|a| **a == PortAnswer::Sent) {
+            *answer = PortAnswer::Refused(refusal.clone());
+        }
+        self.stuck = Some(target);
     }
 
     /// The desired state with what was refused, and has not changed since, as the dataplane last accepted it.
@@ -161,7 +187,13 @@ impl Progress {
             Resource::Port(p) => hold(&mut target.ports, accepted.map(|a| &a.ports), &p.id, p),
             Resource::Peer(p) => hold(&mut target.peers, accepted.map(|a| &a.peers), &p.name, p),
             Resource::Service(s) => hold(&mut target.services, accepted.map(|a| &a.services), &s.name, s),
-            Resource::Settings(_) => unreachable!("settings are never held back"),
+            Resource::Settings(s) => {
+                let wanted = target.settings.as_ref() == Some(s);
+                if wanted {
+                    target.settings = accepted.and_then(|a| a.settings.clone());
+                }
+                wanted
+            }
         });
         target
     }

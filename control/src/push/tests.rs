@@ -7,8 +7,11 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
 use headrace_api::proto::dataplane_server::{Dataplane, DataplaneServer};
-use headrace_api::state::{Change, Frontend, Key, Port, PortId, Protocol, Resource, Service};
+use headrace_api::state::{
+    Change, Encapsulation, Frontend, Key, Port, PortId, Protocol, Resource, Service, Settings,
+};
 use headrace_api::{check, proto};
+use headrace_wire::vxlan::Vni;
 use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
@@ -142,6 +145,45 @@ async fn a_refused_change_leaves_the_last_accepted_form_in_force() {
 }
 
 #[tokio::test]
+async fn settings_in_conflict_with_what_is_there_are_held_back_and_the_rest_goes_on() {
+    let fake = Fake::start();
+    let pusher = fake.pusher();
+    let mut first = desired(&[1], &[]);
+    first.settings = Some(settings(1));
+    pusher.update(first.clone());
+    fake.reaches(&first).await;
+    // The port is the one that is named, though it has not changed.
+    fake.model().settings_conflict = Some("port 1".into());
+    let mut second = desired(&[1, 2], &["web"]);
+    second.settings = Some(settings(2));
+    pusher.update(second.clone());
+    let expected = Desired { settings: first.settings, ..second.clone() };
+    fake.reaches(&expected).await;
+    assert_eq!(pusher.gate().wait_port(id(2), LONG).await, Ok(()));
+    fake.model().settings_conflict = None;
+    second.settings = Some(settings(3));
+    pusher.update(second.clone());
+    fake.reaches(&second).await;
+}
+
+#[tokio::test]
+async fn first_settings_that_are_refused_are_not_sent_again_until_something_changes() {
+    let fake = Fake::start();
+    fake.model().settings_conflict = Some("settings".into());
+    let pusher = fake.pusher();
+    let mut wanted = desired(&[1], &[]);
+    wanted.settings = Some(settings(1));
+    pusher.update(wanted.clone());
+    let problem = pusher.gate().wait_port(id(1), LONG).await.unwrap_err();
+    assert!(matches!(problem, PortProblem::Refused { .. }), "{problem}");
+    fake.model().settings_conflict = None;
+    wanted.services = desired(&[], &["web"]).services;
+    pusher.update(wanted.clone());
+    fake.reaches(&wanted).await;
+    assert_eq!(fake.log().len(), 2);
+}
+
+#[tokio::test]
 async fn without_a_dataplane_waiting_ends_with_the_reason() {
     let dir = TempDir::new().unwrap();
     let (pusher, feed) = new(dir.path().to_owned());
@@ -240,6 +282,22 @@ fn desired(ports: &[u32], services: &[&str]) -> Desired {
     }
 }
 
+fn settings(vni: u32) -> Settings {
+    Settings {
+        node_addresses: vec![[192, 168, 0, 1].into()],
+        pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()],
+        cluster_cidrs: vec![],
+        service_cidrs: vec![],
+        vxlan_port: NonZeroU16::new(8472).unwrap(),
+        vni: Vni::new(vni).unwrap(),
+        vtep_mac: "02:00:00:00:00:0a".parse().unwrap(),
+        encapsulation: Encapsulation::Vxlan,
+        masquerade: true,
+        non_masquerade_cidrs: vec![],
+        snat_ports: 49152..=65535,
+    }
+}
+
 fn port(n: u32) -> Port {
     Port {
         id: id(n),
@@ -301,6 +359,8 @@ struct Model {
     log: Vec<Entry>,
     /// Titles of resources that are refused.
     refused: BTreeSet<String>,
+    /// The resource that is named when settings are refused.
+    settings_conflict: Option<String>,
     /// Ports that are accepted but do not open.
     unopenable: BTreeSet<u32>,
 }
@@ -322,9 +382,11 @@ impl Model {
         };
         assert!(kind == "snapshot" || !upserts.is_empty() || deletes > 0, "an empty delta");
         self.log.push(Entry { generation: generation.0, kind, upserts: upserts.len(), deletes });
-        let titles = upserts.iter().map(diff::title);
-        let refusals: Vec<proto::Refusal> = titles
-            .filter(|t| self.refused.contains(t))
+        let refused = upserts.iter().filter_map(|r| match r {
+            Resource::Settings(_) => self.settings_conflict.clone(),
+            other => Some(diff::title(other)).filter(|t| self.refused.contains(t)),
+        });
+        let refusals: Vec<proto::Refusal> = refused
             .map(|resource| proto::Refusal { resource, field: "all".into(), reason: "not this one".into() })
             .collect();
         if !refusals.is_empty() {
