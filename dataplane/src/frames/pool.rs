@@ -98,6 +98,16 @@ impl Pool {
         &mut self.area
     }
 
+    /// All chunks.
+    pub fn len(&self) -> usize {
+        self.owners.len()
+    }
+
+    /// Whether there are no chunks; never.
+    pub fn is_empty(&self) -> bool {
+        self.owners.is_empty()
+    }
+
     /// Chunks on the free list.
     pub fn available(&self) -> usize {
         self.free.len()

@@ -16,12 +16,14 @@ use crate::stats::PortCounters;
 
 /// Descriptors taken from one port at a time: a few superframes, or a burst of small frames.
 const DESCRIPTORS: usize = 256;
-/// Chunks an idle port keeps in its fill ring: some superframes, since a stream begins with small ones.
-const IDLE_FILL: u32 = 128;
-/// Chunks a busy port keeps there. Fewer cost retransmissions.
+/// Chunks an idle port keeps in its fill ring: a superframe and a burst of small frames.
+const IDLE_FILL: u32 = 64;
+/// Chunks the busiest port keeps there. Fewer cost a stream of superframes retransmissions.
 const BUSY_FILL: u32 = 2048;
 /// Turns without traffic after which a port counts as idle.
-const IDLE_TURNS: u32 = 100_000;
+const IDLE_TURNS: u32 = 10_000;
+/// The part of an area's chunks that is left for idle ports and for frames on their way when busy ones take what they can.
+const RESERVE: usize = 4;
 /// Kicks in a row before other ports have their turn.
 const KICKS: usize = 16;
 
@@ -55,14 +57,16 @@ impl AfXdpPort {
         }
     }
 
-    fn follow_use(&mut self, frames: usize) {
-        if frames > 0 {
-            self.fill = BUSY_FILL;
+    /// Keeps four times what the busiest turn of late has taken. What is lent stays so; it is just not made up for when
+    /// the port falls idle.
+    fn follow_use(&mut self, descriptors: usize) {
+        let wanted = (4 * descriptors as u32).clamp(IDLE_FILL, BUSY_FILL);
+        if descriptors > 0 {
+            self.fill = self.fill.max(wanted);
             self.quiet_turns = 0;
-        } else if self.index != PortIndex::UPLINK {
-            self.quiet_turns += 1;
-            if self.quiet_turns > IDLE_TURNS {
-                // What is lent already stays; it is just not made up for.
+        } else {
+            self.quiet_turns = self.quiet_turns.saturating_add(1);
+            if self.quiet_turns > IDLE_TURNS && self.index != PortIndex::UPLINK {
                 self.fill = IDLE_FILL;
             }
         }
@@ -80,6 +84,7 @@ impl Port for AfXdpPort {
 
     fn receive(&mut self, pool: &mut Pool, received: &mut Received) -> usize {
         let before = received.len();
+        let mut descriptors = 0;
         for at in 0..self.sockets.len() {
             let mut taken = 0;
             while taken < DESCRIPTORS && received.remaining_capacity() >= MAX_CHUNKS {
@@ -102,20 +107,22 @@ impl Port for AfXdpPort {
                     break;
                 }
             }
+            descriptors += taken;
         }
         for frame in &received[before..] {
             self.count_received(frame);
         }
-        let frames = received.len() - before;
-        self.follow_use(frames);
-        frames
+        self.follow_use(descriptors);
+        received.len() - before
     }
 
     fn replenish(&mut self, pool: &mut Pool) {
         let index = self.index;
         for socket in &mut self.sockets {
             socket.reap(&mut |addr| pool.completed(addr, index));
-            let wanted = self.fill.saturating_sub(socket.lent());
+            let scarce = pool.available() < pool.len() / RESERVE;
+            let level = if scarce { self.fill.min(IDLE_FILL) } else { self.fill };
+            let wanted = level.saturating_sub(socket.lent());
             // Refill in strides: each one is a store that the kernel's core has to fetch.
             if wanted >= (self.fill / 8).min(BURST as u32) {
                 let chunks = std::iter::from_fn(|| pool.take_for_fill(index));
