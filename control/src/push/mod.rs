@@ -170,4 +170,6 @@ fn first_generation() -> Generation {
 }
 
 #[cfg(test)]
+mod fake;
+#[cfg(test)]
 mod tests;
