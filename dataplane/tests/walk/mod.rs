@@ -1,0 +1,361 @@
+//! A world around real workers: places to send from, tables built from desired state, a ledger to be balanced.
+//!
+//! Every packet that comes out is taken apart and checked in full before a walk sees it: MAC addresses, tunnel headers as
+//! flannel has them, IPv4 checksum. After every step no chunk may be missing in any pool.
+
+pub(crate) mod capture;
+pub(crate) mod desired;
+pub(crate) mod oracle;
+pub(crate) mod packet;
+pub(crate) mod place;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, bounded};
+use headrace_dataplane::drop_reason::DropReason;
+use headrace_dataplane::flows::{Flows, Seconds};
+use headrace_dataplane::frames::{AreaId, Pool, Pools};
+use headrace_dataplane::port::memory::{MemoryPort, Outside};
+use headrace_dataplane::port::{Capabilities, PortIndex};
+use headrace_dataplane::stats::{Counter, Hot, WorkerStats};
+use headrace_dataplane::tables::Tables;
+use headrace_dataplane::worker::{Shared, Worker};
+use headrace_flowmap::{FlowMap, Geometry};
+
+use capture::Capture;
+use desired::Desired;
+use packet::Packet;
+use place::At;
+
+/// How a world is made.
+pub(crate) struct Plan {
+    pub(crate) desired: Desired,
+    pub(crate) workers: usize,
+    /// Chunks of each pool.
+    pub(crate) chunks: u32,
+    /// Frames that a port takes between two steps.
+    pub(crate) room: usize,
+    /// Bytes of the first chunk of received frames.
+    pub(crate) first_chunk: u32,
+    pub(crate) flows: FlowMap,
+    pub(crate) route_generation: u32,
+}
+
+impl Plan {
+    pub(crate) fn new() -> Self {
+        let geometry = Geometry { capacity: 4096, content_version: 0 };
+        Self {
+            desired: Desired::new(),
+            workers: 1,
+            chunks: 512,
+            room: usize::MAX,
+            first_chunk: u32::MAX,
+            flows: FlowMap::anonymous(&geometry).unwrap(),
+            route_generation: 7,
+        }
+    }
+
+    pub(crate) fn desired(mut self, change: impl FnOnce(&mut Desired)) -> Self {
+        change(&mut self.desired);
+        self
+    }
+
+    pub(crate) fn world(self) -> World {
+        World::of(self)
+    }
+}
+
+/// A node with its surroundings.
+pub(crate) struct World {
+    pub(crate) desired: Desired,
+    pub(crate) now: Seconds,
+    pub(crate) asked: Receiver<Ipv4Addr>,
+    /// Packets that wait for a neighbour: their chunks are in hand.
+    pub(crate) waiting: u32,
+    shared: Arc<Shared>,
+    nodes: Vec<Node>,
+    capture: Capture,
+    drops: BTreeMap<&'static str, u64>,
+}
+
+/// A worker and the outside of its ports.
+struct Node {
+    worker: Worker,
+    outsides: BTreeMap<PortIndex, Outside>,
+}
+
+/// What a step brought out.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) out: Vec<(At, Packet)>,
+    /// Frames dropped, by the reasons' labels.
+    pub(crate) drops: BTreeMap<&'static str, u64>,
+}
+
+impl World {
+    /// The world of [`place`], without Services.
+    pub(crate) fn new() -> Self {
+        Plan::new().world()
+    }
+
+    /// The world of [`place`] with a change.
+    pub(crate) fn with(change: impl FnOnce(&mut Desired)) -> Self {
+        Plan::new().desired(change).world()
+    }
+
+    fn of(plan: Plan) -> Self {
+        let (asked_sender, asked) = bounded(16);
+        let empty = Tables::empty(plan.route_generation);
+        let services = plan.desired.services(None, &empty.services);
+        let tables = Arc::new(plan.desired.tables(services, plan.route_generation));
+        let tables = Arc::new(ArcSwap::new(tables));
+        let shared = Arc::new(Shared { tables, flows: Flows::new(plan.flows), asked: asked_sender });
+        let node = |_| Node::new(&shared, plan.chunks, plan.room, plan.first_chunk);
+        Self {
+            nodes: (0..plan.workers).map(node).collect(),
+            desired: plan.desired,
+            now: 1000,
+            asked,
+            waiting: 0,
+            shared,
+            capture: Capture::default(),
+            drops: BTreeMap::new(),
+        }
+    }
+
+    /// Changes what is desired; routes may have changed.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Desired)) {
+        let generation = self.shared.tables.load().route_generation + 1;
+        self.publish(change, generation);
+    }
+
+    /// Changes what is desired where no route can have changed: Services, MAC addresses.
+    pub(crate) fn change_quietly(&mut self, change: impl FnOnce(&mut Desired)) {
+        let generation = self.shared.tables.load().route_generation;
+        self.publish(change, generation);
+    }
+
+    fn publish(&mut self, change: impl FnOnce(&mut Desired), generation: u32) {
+        let before = self.desired.clone();
+        change(&mut self.desired);
+        let services = self.desired.services(Some(&before), &self.shared.tables.load().services);
+        self.shared.tables.store(Arc::new(self.desired.tables(services, generation)));
+    }
+
+    /// Sends packets into the first worker by one place, in one burst.
+    #[track_caller]
+    pub(crate) fn send(&mut self, from: At, packets: &[Packet]) -> Outcome {
+        self.send_to(0, from, packets)
+    }
+
+    /// Sends packets into a worker.
+    #[track_caller]
+    pub(crate) fn send_to(&mut self, worker: usize, from: At, packets: &[Packet]) -> Outcome {
+        let frames: Vec<_> = packets.iter().map(|p| from.frame(p)).collect();
+        self.send_frames(worker, from, frames)
+    }
+
+    /// Sends frames of any bytes.
+    #[track_caller]
+    pub(crate) fn send_frames(&mut self, worker: usize, from: At, frames: Vec<Vec<u8>>) -> Outcome {
+        for frame in frames {
+            self.capture.0.push((from, true, frame.clone()));
+            self.nodes[worker].outsides[&from.port()].put(frame);
+        }
+        self.turn(worker)
+    }
+
+    /// Lets a worker turn until nothing comes in, and takes what comes out.
+    #[track_caller]
+    pub(crate) fn turn(&mut self, worker: usize) -> Outcome {
+        while self.nodes[worker].worker.turn(self.now).frames > 0 {}
+        self.outcome(worker)
+    }
+
+    /// Goes on to a later time and looks for flows and waiting packets that are over.
+    #[track_caller]
+    pub(crate) fn pass_time(&mut self, seconds: Seconds) -> Outcome {
+        self.now += seconds;
+        let buckets = self.shared.flows.map().buckets();
+        for node in &mut self.nodes {
+            node.worker.expire(buckets, self.now);
+        }
+        self.outcome(0)
+    }
+
+    #[track_caller]
+    fn outcome(&mut self, worker: usize) -> Outcome {
+        let mut out = Vec::new();
+        for at in At::PORTS {
+            let Some(outside) = self.nodes[worker].outsides.get(&at.port()) else { continue };
+            for sent in outside.take() {
+                self.capture.0.push((at, false, sent.bytes.clone()));
+                if let Some(packet) = verify::frame(at, &sent, &self.desired) {
+                    out.push(packet);
+                }
+            }
+        }
+        let drops = self.all_drops();
+        let before = std::mem::replace(&mut self.drops, drops);
+        let since = |(label, n): (&&'static str, &u64)| {
+            (*label, n - before.get(label).copied().unwrap_or(0))
+        };
+        let drops = self.drops.iter().map(since).filter(|(_, n)| *n > 0).collect();
+        self.balance();
+        Outcome { out, drops }
+    }
+
+    /// No chunk may be missing: all are free but those of packets that wait.
+    #[track_caller]
+    fn balance(&self) {
+        let mut in_hand = 0;
+        for node in &self.nodes {
+            for area in [AreaId::Pods, AreaId::Uplink] {
+                let ledger = node.worker.pools().get(area).ledger();
+                assert_eq!(ledger.total, ledger.free + ledger.in_hand, "{area:?}: {ledger:?}");
+                in_hand += ledger.in_hand;
+            }
+        }
+        assert_eq!(in_hand, self.waiting, "chunks in hand and packets that wait");
+    }
+
+    fn all_drops(&self) -> BTreeMap<&'static str, u64> {
+        let of = |reason: &DropReason| {
+            let count = self.nodes.iter().map(|n| n.worker.stats().drops(*reason)).sum();
+            (reason.label(), count)
+        };
+        DropReason::ALL.iter().map(of).collect()
+    }
+
+    /// A packet comes out at one place, and nothing else happens.
+    #[track_caller]
+    pub(crate) fn pass(&mut self, from: At, sent: &Packet, to: At, expected: &Packet) {
+        let outcome = self.send(from, std::slice::from_ref(sent));
+        outcome.is(&[(to, expected.clone())], &[]);
+    }
+
+    /// A packet comes out at one place as it was, one hop older.
+    #[track_caller]
+    pub(crate) fn forward(&mut self, from: At, sent: &Packet, to: At) {
+        self.pass(from, sent, to, &sent.hop());
+    }
+
+    /// A packet is dropped, and nothing comes out.
+    #[track_caller]
+    pub(crate) fn drop(&mut self, from: At, sent: &Packet, reason: DropReason) {
+        self.send(from, std::slice::from_ref(sent)).is(&[], &[reason]);
+    }
+
+    /// A frame is dropped, and nothing comes out.
+    #[track_caller]
+    pub(crate) fn drop_frame(&mut self, from: At, frame: Vec<u8>, reason: DropReason) {
+        self.send_frames(0, from, vec![frame]).is(&[], &[reason]);
+    }
+
+    /// A packet is dropped and its sender told.
+    #[track_caller]
+    pub(crate) fn refuse(&mut self, from: At, sent: &Packet, reason: DropReason, answer: &Packet) {
+        self.send(from, std::slice::from_ref(sent)).is(&[(from, answer.clone())], &[reason]);
+    }
+
+    /// One of the counters, over all workers.
+    pub(crate) fn count(&self, counter: impl Fn(&Hot) -> &Counter) -> u64 {
+        self.nodes.iter().map(|n| counter(n.worker.stats().hot()).get()).sum()
+    }
+
+    /// Frames that have left by a port so far.
+    pub(crate) fn frames_out(&self, at: At) -> usize {
+        self.capture.0.iter().filter(|(port, inward, _)| port.port() == at.port() && !inward).count()
+    }
+
+    /// Entries of the flow table.
+    pub(crate) fn flows(&self) -> usize {
+        self.shared.flows.map().len()
+    }
+
+    /// Takes a port away from all workers.
+    pub(crate) fn unplug(&mut self, at: At) {
+        for node in &mut self.nodes {
+            drop(node.worker.detach(at.port()));
+            node.outsides.remove(&at.port());
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let thread = std::thread::current();
+            match self.capture.write(thread.name().unwrap_or("walk")) {
+                Ok(path) => eprintln!("all frames of this walk: {}", path.display()),
+                Err(error) => eprintln!("no capture of this walk: {error}"),
+            }
+        }
+    }
+}
+
+impl Node {
+    fn new(shared: &Arc<Shared>, chunks: u32, room: usize, first_chunk: u32) -> Self {
+        let pool = |area| Pool::new(area, chunks).unwrap();
+        let pools = Pools { pods: pool(AreaId::Pods), uplink: pool(AreaId::Uplink) };
+        let mut worker = Worker::new(Arc::clone(shared), pools, WorkerStats::new());
+        let mut outsides = BTreeMap::new();
+        for at in At::PORTS {
+            let area = if at == At::Wire { AreaId::Uplink } else { AreaId::Pods };
+            let (port, outside) = MemoryPort::new(area, capabilities(at));
+            let port = port.with_room(room).with_first_chunk(first_chunk);
+            worker.attach(at.port(), Box::new(port));
+            outsides.insert(at.port(), outside);
+        }
+        Self { worker, outsides }
+    }
+}
+
+fn capabilities(at: At) -> Capabilities {
+    Capabilities {
+        superframes: matches!(at, At::Host | At::PodA | At::PodB),
+        partial_checksums: matches!(at, At::Host | At::PodA),
+    }
+}
+
+impl Outcome {
+    /// Exactly this came out, in this order at each place, and exactly this was dropped.
+    #[track_caller]
+    pub(crate) fn is(&self, out: &[(At, Packet)], drops: &[DropReason]) {
+        let mut expected_drops = BTreeMap::new();
+        for reason in drops {
+            *expected_drops.entry(reason.label()).or_insert(0) += 1;
+        }
+        let same = |((at, got), (to, expected)): (&(At, Packet), &(At, Packet))| {
+            at == to && expected.describes(got)
+        };
+        let alike = out.len() == self.out.len() && self.out.iter().zip(out).all(same);
+        assert!(
+            alike && self.drops == expected_drops,
+            "expected {out:#?}\n dropped {expected_drops:?}\n got {:#?}\n dropped {:?}",
+            self.out,
+            self.drops
+        );
+    }
+
+    /// The only packet that came out, when nothing was dropped.
+    #[track_caller]
+    pub(crate) fn only(mut self, at: At) -> Packet {
+        assert!(
+            self.drops.is_empty() && self.out.len() == 1 && self.out[0].0 == at,
+            "expected one packet at {at:?}: {self:#?}"
+        );
+        self.out.remove(0).1
+    }
+
+    /// All packets, when nothing was dropped and all came out at one place.
+    #[track_caller]
+    pub(crate) fn all(self, at: At) -> Vec<Packet> {
+        assert!(self.drops.is_empty() && self.out.iter().all(|(a, _)| *a == at), "not all at {at:?}: {self:#?}");
+        self.out.into_iter().map(|(_, packet)| packet).collect()
+    }
+}
