@@ -1,6 +1,7 @@
 //! ADD: from an address to a port that the dataplane has open.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 
 use headrace_cni::conf::Superframes;
@@ -11,9 +12,11 @@ use ipnetwork::{IpNetwork, Ipv4Network};
 use tracing::warn;
 
 use super::attachment::{Attachment, mac_of};
+use super::ipam::{IpamError, Range};
 use super::netns::Netns;
 use super::owner::Owner;
 use super::pod::{EVERYTHING, PodLink};
+use super::queues;
 use super::server::{Server, pod_range};
 use super::store::Store;
 use crate::node::rtnl::{VethEnd, VethPair};
@@ -21,6 +24,16 @@ use crate::node::{GATEWAY, GATEWAY_MAC, SUPERFRAME_MTU, path_mtu, sysctl};
 
 /// Key in `CNI_ARGS`: "on" or "off"; goes before the annotation and the network configuration.
 const SUPERFRAMES_ARG: &str = "HEADRACE_SUPERFRAMES";
+
+/// What is known of a pod before it has an address.
+struct Plan {
+    owner: Owner,
+    network: String,
+    superframes: bool,
+    path_mtu: u32,
+    queues: NonZeroU32,
+    label: String,
+}
 
 impl Server {
     /// Attaches a pod. Whatever fails, nothing of it is left.
@@ -37,37 +50,67 @@ impl Server {
         let _turn = self.turns.take(&owner).await;
 
         let facts = self.facts().await?;
-        let (range, path_mtu) = (pod_range(&facts)?, path_mtu(&self.rtnl, &facts).await?);
-        let asking = owner.clone();
-        let address = self.pool(&config.name, move |pool| pool.allocate(range, &asking)).await??;
-        let attached = async {
-            let attachment = Attachment {
-                host_link: owner.host_link(),
-                owner: owner.clone(),
-                network: config.name.clone(),
-                port: self.store(Store::new_port).await??,
-                mac: mac_of(address),
-                address,
-                superframes,
-                path_mtu,
-                label: label(request),
-            };
-            self.make_link(&attachment, &netns).await?;
-            self.make_port(attachment.clone()).await?;
-            Ok(result(&attachment, request))
+        let plan = Plan {
+            network: config.name.clone(),
+            superframes,
+            path_mtu: path_mtu(&self.rtnl, &facts).await?,
+            queues: self.queues().await?,
+            label: label(request),
+            owner,
         };
-        let outcome = attached.await;
+        let address = self.reserve(&plan, pod_range(&facts)?).await?;
+        let outcome = self.attach(&plan, address, &netns).await;
         if outcome.is_err()
-            && let Err(e) = self.tear_down(&owner, &config.name).await
+            && let Err(e) = self.tear_down(&plan.owner, &plan.network).await
         {
-            warn!("undoing ADD of {owner} {}: {e} {}", owner.ifname, e.details);
+            warn!("undoing ADD of {} {}: {e} {}", plan.owner, plan.owner.ifname, e.details);
         }
-        outcome
+        outcome.map(|attachment| result(&attachment, request))
+    }
+
+    /// Queues of a new port. An error says that the dataplane is away.
+    pub(super) async fn queues(&self) -> Result<NonZeroU32, CniError> {
+        match self.options.queues {
+            Some(queues) => Ok(queues),
+            None => queues::workers(&self.directories.run).await,
+        }
+    }
+
+    /// From here on the owner has no other attachment, and gets none.
+    async fn reserve(&self, plan: &Plan, range: Range) -> Result<Ipv4Addr, CniError> {
+        let asking = plan.owner.clone();
+        if let Some(address) = self.store(move |store| store.get(&asking).map(|a| a.address)).await? {
+            return Err(IpamError::Duplicate { address, owner: plan.owner.clone() }.into());
+        }
+        let asking = plan.owner.clone();
+        Ok(self.pool(&plan.network, move |pool| pool.allocate(range, &asking)).await??)
+    }
+
+    async fn attach(&self, plan: &Plan, address: Ipv4Addr, netns: &Netns) -> Result<Attachment, CniError> {
+        let attachment = Attachment {
+            host_link: plan.owner.host_link(),
+            owner: plan.owner.clone(),
+            network: plan.network.clone(),
+            port: self.store(Store::new_port).await??,
+            mac: mac_of(address),
+            address,
+            superframes: plan.superframes,
+            path_mtu: plan.path_mtu,
+            label: plan.label.clone(),
+        };
+        self.make_link(&attachment, netns, plan.queues).await?;
+        self.make_port(attachment.clone()).await?;
+        Ok(attachment)
     }
 
     /// The veth pair, one end in the pod, both set up.
-    async fn make_link(&self, attachment: &Attachment, netns: &Netns) -> Result<(), CniError> {
-        let (host, queues) = (&attachment.host_link, self.options.queues.get());
+    async fn make_link(
+        &self,
+        attachment: &Attachment,
+        netns: &Netns,
+        queues: NonZeroU32,
+    ) -> Result<(), CniError> {
+        let (host, queues) = (&attachment.host_link, queues.get());
         let ifname = &attachment.owner.ifname;
         let mtu = if attachment.superframes { SUPERFRAME_MTU } else { attachment.path_mtu };
         // Generic XDP maps the pod's transmit queue k to receive queue k - 1 here, and 0 to 0: one more serves all.
@@ -77,7 +120,7 @@ impl Server {
             netns: netns.as_fd(),
             mtu,
         };
-        // There is no attachment, so a link of this name is what a killed agent left of an ADD.
+        // The owner has no attachment, so a link of this name is what a killed agent left of an ADD.
         self.rtnl.delete_link(host).await?;
         let pod = pod_link(attachment);
         let asked = pod.ifname.clone();

@@ -30,6 +30,7 @@ mod ipam;
 mod netns;
 mod owner;
 mod pod;
+mod queues;
 mod server;
 mod store;
 #[cfg(test)]
@@ -42,19 +43,19 @@ use store::Store;
 /// How pods are attached on this node.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Queues of every pod's port: the number of the dataplane's workers, since each one serves a queue.
-    pub queues: NonZeroU32,
+    /// Queues of every pod's port; `None` = as many as the dataplane has workers, since each one serves a queue.
+    pub queues: Option<NonZeroU32>,
     /// How long the dataplane may take to open a port before ADD is undone.
     pub port_patience: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { queues: NonZeroU32::MIN, port_patience: Duration::from_secs(10) }
+        Self { queues: None, port_patience: Duration::from_secs(10) }
     }
 }
 
-/// [`serve_with`] the default options: one queue, for one worker.
+/// [`serve_with`] the default options.
 ///
 /// # Errors
 /// As [`serve_with`].
@@ -86,7 +87,7 @@ pub async fn serve_with(
     let path = headrace_cni::protocol::socket_path(&directories.run);
     let listener = connection::listen(&path).with_context(|| format!("listening on {}", path.display()))?;
     info!("serving CNI requests on {}", path.display());
-    let server = Server::new(rtnl, store, directories.state.join("ipam"), facts, gate, options);
+    let server = Server::new(rtnl, store, directories, facts, gate, options);
     connection::accept(listener, Arc::new(server)).await
 }
 

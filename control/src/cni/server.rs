@@ -1,7 +1,6 @@
 //! What all verbs share: the node's facts, the attachments, the addresses, the kernel.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use super::ipam::{Pool, Range};
 use super::store::Store;
 use super::turns::Turns;
 use crate::node::rtnl::Rtnl;
-use crate::seam::{FactsWatch, NodeFacts, PortGate};
+use crate::seam::{Directories, FactsWatch, NodeFacts, PortGate};
 
 /// An agent that has just started knows its Node object in a moment.
 const FACTS_PATIENCE: Duration = Duration::from_secs(10);
@@ -26,23 +25,23 @@ pub(crate) struct Server {
     pub(super) gate: PortGate,
     pub(super) options: Options,
     pub(super) turns: Turns,
+    pub(super) directories: Directories,
     store: Arc<Mutex<Store>>,
-    addresses: PathBuf,
     facts: FactsWatch,
 }
 
 impl Server {
-    /// `addresses` is the directory of the reservations.
+    /// `store` holds what earlier runs left.
     pub(crate) fn new(
         rtnl: Rtnl,
         store: Store,
-        addresses: PathBuf,
+        directories: Directories,
         facts: FactsWatch,
         gate: PortGate,
         options: Options,
     ) -> Self {
         let store = Arc::new(Mutex::new(store));
-        Self { rtnl, gate, options, turns: Turns::default(), store, addresses, facts }
+        Self { rtnl, gate, options, turns: Turns::default(), directories, store, facts }
     }
 
     /// Carries a request out.
@@ -106,7 +105,7 @@ impl Server {
         network: &str,
         job: impl FnOnce(&Pool) -> T + Send + 'static,
     ) -> Result<T, CniError> {
-        let pool = Pool::new(&self.addresses, network);
+        let pool = Pool::new(&self.directories.state.join("ipam"), network);
         blocking(move || job(&pool)).await
     }
 
@@ -115,10 +114,11 @@ impl Server {
         let unavailable = |msg: String| CniError::new(ErrorCode::NOT_AVAILABLE, msg);
         let facts = self.facts.borrow().clone().ok_or_else(|| unavailable(no_facts().msg))?;
         let range = pod_range(&facts).map_err(|e| unavailable(e.msg))?;
-        if self.pool(&config.name, move |pool| pool.has_free(range)).await?? {
-            return Ok(());
+        if !self.pool(&config.name, move |pool| pool.has_free(range)).await?? {
+            return Err(unavailable("all addresses of this node's podCIDR are in use".to_owned()));
         }
-        Err(unavailable("all addresses of this node's podCIDR are in use".to_owned()))
+        self.queues().await.map_err(|e| unavailable(e.msg).details(e.details))?;
+        Ok(())
     }
 }
 

@@ -115,6 +115,12 @@ fn a_second_add_is_refused_and_the_first_one_stays() {
     node.check("c1", &pod, &result).unwrap();
     assert_eq!((running.published().len(), node.reserved().len()), (1, 1));
 
+    // Also when the reservation was lost.
+    fs::remove_file(node.state("ipam/headrace/10.244.3.2")).unwrap();
+    assert!(said(&node.add("c1", &pod)).contains("duplicate allocation"));
+    assert_eq!(running.published().len(), 1);
+    fs::write(node.state("ipam/headrace/10.244.3.2"), "c1\r\neth0").unwrap();
+
     let taken = node.add("c2", &pod);
     assert!(said(&taken).contains("eth0 is in the pod already"), "{taken:?}");
     node.check("c1", &pod, &result).unwrap();
@@ -182,6 +188,20 @@ fn a_full_pool_is_an_error_of_its_own_until_a_pod_goes() {
     assert_eq!(running.published().len(), 1);
     node.del("c1", &first).unwrap();
     node.add("c2", &second).unwrap();
+}
+
+#[test]
+fn without_a_dataplane_nothing_is_begun() {
+    let Some(mut node) = Node::new("10.244.3.0/24") else { return };
+    node.options.queues = None;
+    let running = node.start();
+    let pod = TestNetns::new().unwrap();
+    assert_eq!(code(&node.simple("STATUS", "", "")), 50);
+    let outcome = node.add("c1", &pod);
+    assert_eq!(code(&outcome), 11);
+    assert!(said(&outcome).contains("dataplane.sock"), "{outcome:?}");
+    node.assert_clean(&running);
+    assert_eq!(pod.command("ip", "-o link show").lines().count(), 1);
 }
 
 #[test]

@@ -18,45 +18,48 @@ pub(super) enum Outcome {
     NoLink,
     /// Something did not work; it is tried again.
     Failed(String),
-    /// All is as planned, but for what others hold.
+    /// All is as planned, but for what is noted.
     Kept {
-        /// Sentences for the operator.
-        conflicts: Vec<String>,
+        /// What others hold and what cannot be set, in sentences for the operator.
+        notes: Vec<String>,
     },
 }
 
-/// One look. A `plan` of `None` leaves only what does not depend on it.
+/// One look. Without a `plan` there is nothing to do.
 pub(super) async fn apply(rtnl: &Rtnl, plan: Option<&Plan>) -> Outcome {
     let link = match rtnl.link(HOST_LINK).await {
         Ok(Some(link)) => link,
         Ok(None) => return Outcome::NoLink,
         Err(e) => return Outcome::Failed(e.to_string()),
     };
-    if let Err(problem) = settings(rtnl, &link).await {
-        return Outcome::Failed(problem);
-    }
     let Some(plan) = plan else {
         return Outcome::Failed("the node has no IPv4 pod range".to_owned());
     };
+    let mut notes = settings(&link);
     match plumbing(rtnl, &link, plan).await {
-        Ok(conflicts) => Outcome::Kept { conflicts },
+        Ok(conflicts) => {
+            notes.extend(conflicts);
+            Outcome::Kept { notes }
+        }
         Err(e) => Outcome::Failed(e.to_string()),
     }
 }
 
 /// rp_filter=2 because translated replies come from addresses whose route is another link; no IPv6 because its link-local
-/// chatter means nothing to the dataplane.
-async fn settings(rtnl: &Rtnl, link: &Link) -> Result<(), String> {
-    sysctl::set("ipv4", &link.name, "rp_filter", "2").map_err(|e| e.to_string())?;
-    sysctl::set("ipv6", &link.name, "disable_ipv6", "1").map_err(|e| e.to_string())?;
-    offloads::restrict(&link.name, true).map_err(|e| e.to_string())?;
-    if !link.up || link.mtu != SUPERFRAME_MTU {
-        rtnl.bring_up(link, SUPERFRAME_MTU).await.map_err(|e| e.to_string())?;
-    }
-    Ok(())
+/// chatter means nothing to the dataplane. What cannot be set (/proc/sys read-only in a container) is no reason to stop.
+fn settings(link: &Link) -> Vec<String> {
+    let outcomes = [
+        sysctl::set("ipv4", &link.name, "rp_filter", "2").map_err(|e| e.to_string()),
+        sysctl::set("ipv6", &link.name, "disable_ipv6", "1").map_err(|e| e.to_string()),
+        offloads::restrict(&link.name, true).map_err(|e| e.to_string()),
+    ];
+    outcomes.into_iter().filter_map(Result::err).collect()
 }
 
 async fn plumbing(rtnl: &Rtnl, link: &Link, plan: &Plan) -> Result<Vec<String>, RtnlError> {
+    if !link.up || link.mtu != SUPERFRAME_MTU {
+        rtnl.bring_up(link, SUPERFRAME_MTU).await?;
+    }
     let own = Ipv4Network::from(plan.address);
     let present = rtnl.addresses(link).await?;
     if !present.contains(&own) {

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::channel::mpsc::UnboundedReceiver;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute};
 use rtnetlink::MulticastGroup;
-use rtnetlink::packet_core::NetlinkMessage;
-use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::sys::SocketAddr;
 use tokio::task::JoinHandle;
 
+use super::GATEWAY;
 use super::rtnl::RtnlError;
 
 /// Changes come in heaps (a link, its addresses, their routes); one look at the end of a heap is enough.
@@ -35,11 +37,15 @@ impl Events {
         Ok(Self { messages, connection: tokio::spawn(connection) })
     }
 
-    /// Returns some time after the next change; lost events count as one.
+    /// Returns some time after the next change that may concern the host link; lost events count as one.
     pub(super) async fn next(&mut self) {
-        if self.messages.next().await.is_none() {
-            // The connection has ended: the caller's own clock is left.
-            std::future::pending::<()>().await;
+        loop {
+            match self.messages.next().await {
+                Some((message, _)) if concerns(&message.payload) => break,
+                Some(_) => {}
+                // The connection has ended: the caller's own clock is left.
+                None => std::future::pending().await,
+            }
         }
         tokio::time::sleep(SETTLE).await;
         while self.messages.try_recv().is_ok() {}
@@ -49,5 +55,16 @@ impl Events {
 impl Drop for Events {
     fn drop(&mut self) {
         self.connection.abort();
+    }
+}
+
+/// Neighbours change all the time on a busy node; only the gateway's entry is kept here.
+fn concerns(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
+    let gateway = NeighbourAttribute::Destination(NeighbourAddress::Inet(GATEWAY));
+    match payload {
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewNeighbour(neighbour) | RouteNetlinkMessage::DelNeighbour(neighbour),
+        ) => neighbour.attributes.contains(&gateway),
+        _ => true,
     }
 }

@@ -39,7 +39,7 @@ pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// Link-layer address of the gateway on every link.
 pub const GATEWAY_MAC: MacAddr = MacAddr([0xee; 6]);
 
-/// What a device may carry at most. veth takes no more than 65535 less no header: `ETH_MAX_MTU` (linux/if_ether.h).
+/// The largest MTU of a device (`ETH_MAX_MTU`, linux/if_ether.h), and the longest IP packet.
 pub(crate) const SUPERFRAME_MTU: u32 = 65535;
 
 /// Bytes that VXLAN over IPv4 adds: outer IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14 (RFC 7348).
@@ -123,10 +123,10 @@ async fn once(rtnl: &Rtnl, facts: &Arc<NodeFacts>, last: Outcome) -> Outcome {
         Outcome::Unknown => {}
         Outcome::NoLink => debug!("{HOST_LINK} is not there yet; the dataplane makes it"),
         Outcome::Failed(problem) => warn!("host link {HOST_LINK}: {problem}"),
-        Outcome::Kept { conflicts } => {
+        Outcome::Kept { notes } => {
             info!("host link {HOST_LINK} has its address and routes");
-            for conflict in conflicts {
-                warn!("host link {HOST_LINK}: {conflict}");
+            for note in notes {
+                warn!("host link {HOST_LINK}: {note}");
             }
         }
     }

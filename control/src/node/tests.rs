@@ -157,7 +157,7 @@ fn routes_of_others_are_named_and_left_alone() {
         let plan = plan::plan(&facts("10.244.0.0/16"), 1450).unwrap();
         apply::apply(&rtnl, Some(&plan)).await
     });
-    let Outcome::Kept { conflicts } = outcome else { panic!("{outcome:?}") };
+    let Outcome::Kept { notes: conflicts } = outcome else { panic!("{outcome:?}") };
     assert_eq!(conflicts.len(), 2, "{conflicts:?}");
     assert!(conflicts.iter().all(|c| c.contains("flannel.1")), "{conflicts:?}");
     assert!(conflicts.iter().any(|c| c.contains("is in the way")), "{conflicts:?}");

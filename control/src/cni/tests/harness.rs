@@ -29,6 +29,7 @@ pub(super) enum Policy {
 /// A node with an uplink, on which the server can be started and stopped.
 pub(super) struct Node {
     pub(super) netns: Arc<TestNetns>,
+    pub(super) options: Options,
     dir: TempDir,
     facts: watch::Sender<Option<Arc<NodeFacts>>>,
     policy: watch::Sender<Policy>,
@@ -69,6 +70,7 @@ impl Node {
         };
         Some(Self {
             netns: Arc::new(netns),
+            options: Options { queues: NonZeroU32::new(2), port_patience: Duration::from_millis(500) },
             dir: TempDir::new().unwrap(),
             facts: watch::channel(Some(Arc::new(facts))).0,
             policy: watch::channel(Policy::Ready).0,
@@ -90,9 +92,10 @@ impl Node {
         let (netns, facts, policy) =
             (Arc::clone(&self.netns), self.facts.subscribe(), self.policy.subscribe());
         let directories = Directories { run: self.dir.path().into(), state: self.dir.path().into() };
-        let published = ports.clone();
+        let (published, options) = (ports.clone(), self.options);
         let thread = std::thread::spawn(move || {
-            netns.block_on(|| serve_until(stopped, directories, facts, publisher, published, policy));
+            netns
+                .block_on(|| serve_until(stopped, directories, facts, publisher, published, policy, options));
         });
         let socket = self.dir.path().join("cni.sock");
         while std::os::unix::net::UnixStream::connect(&socket).is_err() {
@@ -183,9 +186,9 @@ async fn serve_until(
     publisher: crate::seam::PortsPublisher,
     published: PortsWatch,
     policy: watch::Receiver<Policy>,
+    options: Options,
 ) {
     let (board, answers) = watch::channel(PortBoard::default());
-    let options = Options { queues: NonZeroU32::new(2).unwrap(), port_patience: Duration::from_millis(500) };
     tokio::select! {
         end = serve_with(directories, facts, PortGate::new(answers), publisher, options) => panic!("ended: {end:?}"),
         () = dataplane(published, board, policy) => {}
