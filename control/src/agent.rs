@@ -37,7 +37,7 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
     make_directory(&directories.state)?;
     let _only_one = lock(&directories.run)?;
     let vtep_mac = identity::vtep_mac(&directories.state, &config.node_name)?;
-    info!(node = config.node_name, %vtep_mac, run_dir = %directories.run.display(), "headrace-agent starts");
+    info!(node = config.node_name, run_dir = %directories.run.display(), "headrace-agent starts");
 
     let (objects_tx, objects) = watch::channel(None);
     let (ports_tx, ports) = watch::channel(None);

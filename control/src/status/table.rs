@@ -14,6 +14,7 @@ pub fn table(status: &Status, width: Option<u16>) -> String {
     section(&mut text, "", &summary(status));
     section(&mut text, "Attention", &attention(status));
     section(&mut text, "Ports", &tables.ports(status));
+    section(&mut text, "Why these modes", &reasons(status));
     section(&mut text, "Workers", &tables.workers(status));
     section(&mut text, "Drops", &tables.drops(status));
     section(&mut text, "Frames", &tables.frames(status));
@@ -57,13 +58,23 @@ fn attention(s: &Status) -> String {
     lines.map(|line| format!("  ! {line}")).collect::<Vec<_>>().join("\n")
 }
 
+/// One line for every reason, however many ports have it: pods mostly share one.
+fn reasons(s: &Status) -> String {
+    let mut interfaces: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for port in s.ports.iter().filter(|p| !p.why.is_empty()) {
+        interfaces.entry(&port.why).or_default().push(&port.interface);
+    }
+    let line = |(why, interfaces): (&str, Vec<&str>)| format!("  {}: {why}", interfaces.join(", "));
+    interfaces.into_iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
 struct Tables {
     width: Option<u16>,
 }
 
 impl Tables {
     fn ports(&self, s: &Status) -> String {
-        let header = ["port", "interface", "for", "addresses", "mtu", "mode", "why", "rx", "tx", "lost"];
+        let header = ["port", "interface", "for", "addresses", "mtu", "mode", "received", "sent", "lost"];
         let rows = s.ports.iter().map(|p| {
             let (id, used_by) = match p.id {
                 0 => ("-".to_owned(), p.role.clone()),
@@ -74,12 +85,11 @@ impl Tables {
                 id,
                 p.interface.clone(),
                 used_by,
-                p.addresses.join("\n"),
+                p.addresses.join(", "),
                 p.mtu.to_string(),
                 mode(p),
-                p.why.clone(),
-                format!("{}\n{}", count(c.rx_frames), bytes(c.rx_bytes)),
-                format!("{}\n{}", count(c.tx_frames), bytes(c.tx_bytes)),
+                format!("{} ({})", count(c.rx_frames), bytes(c.rx_bytes)),
+                format!("{} ({})", count(c.tx_frames), bytes(c.tx_bytes)),
                 count(c.rx_ring_full + c.fill_ring_empty + c.tx_invalid),
             ]
         });
@@ -156,7 +166,7 @@ impl Tables {
     /// Empty when there are no rows.
     fn draw<const N: usize>(&self, header: [&str; N], rows: impl IntoIterator<Item = Vec<String>>) -> String {
         let mut table = Table::new();
-        table.load_style(presets::ASCII_NO_BORDERS).set_header(header);
+        table.load_style(presets::NOTHING).set_header(header.map(str::to_uppercase));
         match self.width {
             Some(width) => {
                 table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);

@@ -39,9 +39,8 @@ fn the_table_tells_what_an_operator_asks() {
 #[test]
 fn the_table_keeps_to_the_width_of_the_terminal() {
     let text = table(&Status::from(reply()), Some(100));
-    let frames = text.lines().skip_while(|l| *l != "Ports").take_while(|l| *l != "Flows");
-    assert!(frames.clone().all(|l| l.chars().count() <= 100), "{text}");
-    assert!(frames.count() > 5);
+    assert!(text.lines().all(|l| l.chars().count() <= 100), "{text}");
+    assert!(text.lines().count() > 20);
 }
 
 #[test]
