@@ -1,0 +1,189 @@
+//! What headrace-dataplane is told at start: flags, then environment, then configuration file, then defaults.
+//!
+//! Every key has one row in [`KEYS`]; it may be given as `--key VALUE`, as `HEADRACE_KEY=VALUE` or as `key = value` in the
+//! TOML file that `config` names. A wrong value is an error that names the key, the value, where it was given and what
+//! would be right.
+
+mod sources;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches};
+
+use sources::Sources;
+pub use sources::{ConfigError, Origin};
+pub use values::{Cores, HostLinkNames, LogFormat};
+
+/// Name of the subcommand that removes what outlives the process.
+const CLEANUP: &str = "cleanup";
+
+const EXAMPLES: &str = "\
+Examples:
+  headrace-dataplane                                  one worker, everything found by itself
+  headrace-dataplane --uplink eth1 --cores 2,3        two workers, pinned
+  headrace-dataplane --config /etc/headrace.toml      with lines such as  cores = [2, 3]
+  HEADRACE_LOG_LEVEL=debug headrace-dataplane         any key from the environment
+  headrace-dataplane --run-dir /run/b --workers 1     a second node on one machine, in a network namespace of its own
+  headrace-dataplane cleanup                          remove XDP programs, host link and state of a stopped one
+
+SIGTERM and SIGINT end it. XDP programs, the host link and all state stay for the next start; cleanup removes them.";
+
+/// One key.
+struct Row {
+    /// As a flag and in the file; in the environment in capitals with `_` for `-`, behind `HEADRACE_`.
+    key: &'static str,
+    /// What stands for the value in the help.
+    value: &'static str,
+    default: Option<&'static str>,
+    help: &'static str,
+}
+
+const KEYS: [Row; 11] = [
+    row(
+        "run-dir",
+        "DIR",
+        Some("/run/headrace"),
+        "Socket, flow table and saved state; what separates two nodes",
+    ),
+    row("config", "FILE", None, "TOML file that may hold any other key"),
+    row(
+        "uplink",
+        "NAME",
+        None,
+        "Device towards other nodes [default: the node address's, else the default route's]",
+    ),
+    row("cores", "LIST", None, "A worker pinned to each, as in 0,1 or 2-5 [default: one, on the last core]"),
+    row("workers", "N", None, "Workers that are not pinned, instead of cores"),
+    row("flow-capacity", "N", Some("262144"), "Entries of the flow table; a connection takes two"),
+    row("pod-chunks", "N", Some("12288"), "Frame memory of pods and host link: chunks of 4 KiB per worker"),
+    row("uplink-chunks", "N", Some("4096"), "Frame memory of the uplink: chunks of 4 KiB per worker"),
+    row(
+        "host-link-name",
+        "NAME",
+        Some("headrace0"),
+        "Kernel's end of the host link; ends in 0, the other end in 1",
+    ),
+    row("log", "FORMAT", Some("human"), "human or json, on standard error"),
+    row("log-level", "LEVEL", Some("info"), "error, warn, info, debug or trace"),
+];
+
+const fn row(
+    key: &'static str,
+    value: &'static str,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> Row {
+    Row { key, value, default, help }
+}
+
+/// What the process is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Forward packets.
+    Run(Config),
+    /// Remove XDP programs, host link, reserved ports and state of a dataplane that does not run.
+    Cleanup(Config),
+}
+
+/// All settings, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Directory of the socket, the flow table and the saved state.
+    pub run_dir: PathBuf,
+    /// The uplink's name; `None` = the device that holds the node's address, else the default route's.
+    pub uplink: Option<String>,
+    /// Where workers run, at least one.
+    pub cores: Cores,
+    /// Entries of the flow table.
+    pub flow_capacity: usize,
+    /// Chunks of 4 KiB per worker for pods and host link.
+    pub pod_chunks: u32,
+    /// Chunks of 4 KiB per worker for the uplink.
+    pub uplink_chunks: u32,
+    /// Both ends of the host link.
+    pub host_link: HostLinkNames,
+    /// How log lines look.
+    pub log: LogFormat,
+    /// Least severe level that is logged.
+    pub log_level: tracing::Level,
+}
+
+impl Task {
+    /// Reads arguments (the first is the program's name), the environment given, and the file they name. `--help` and
+    /// `--version` print and end the process, as do unknown flags.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first wrong key.
+    pub fn read(
+        arguments: impl IntoIterator<Item = OsString>,
+        environment: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, ConfigError> {
+        let matches = command().get_matches_from(arguments);
+        Self::of(&matches, environment)
+    }
+
+    fn of(matches: &ArgMatches, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        match matches.subcommand() {
+            Some((CLEANUP, flags)) => Config::of(flags, environment).map(Self::Cleanup),
+            _ => Config::of(matches, environment).map(Self::Run),
+        }
+    }
+}
+
+impl Config {
+    fn of(flags: &ArgMatches, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        let sources = Sources::read(flags, environment)?;
+        Ok(Self {
+            run_dir: sources.required("run-dir", values::run_dir)?,
+            uplink: sources.optional("uplink", values::device)?,
+            cores: cores(&sources)?,
+            flow_capacity: sources.required("flow-capacity", values::flow_capacity)?,
+            pod_chunks: sources.required("pod-chunks", values::chunks)?,
+            uplink_chunks: sources.required("uplink-chunks", values::chunks)?,
+            host_link: sources.required("host-link-name", values::host_link)?,
+            log: sources.required("log", values::log_format)?,
+            log_level: sources.required("log-level", values::log_level)?,
+        })
+    }
+}
+
+/// `cores` and `workers` exclude each other; of the two, the one of the stronger source counts.
+fn cores(sources: &Sources) -> Result<Cores, ConfigError> {
+    let (cores, workers) = (sources.origin("cores"), sources.origin("workers"));
+    match (cores, workers) {
+        (Some(a), Some(b)) if a.same_kind(b) => {
+            Err(sources.error("workers", "give cores or workers, not both"))
+        }
+        (Some(a), b) if b.is_none_or(|b| a.precedes(b)) => sources.required("cores", values::cores),
+        (_, Some(_)) => sources.required("workers", values::workers),
+        _ => Ok(Cores::last_available()),
+    }
+}
+
+/// The command line, made of [`KEYS`].
+fn command() -> clap::Command {
+    clap::Command::new("headrace-dataplane")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Forwards the packets of a node's pods over AF_XDP, as a controller tells it on RUN-DIR/dataplane.sock")
+        .after_help(EXAMPLES)
+        .args(KEYS.iter().map(flag))
+        .subcommand(
+            clap::Command::new(CLEANUP)
+                .about("Removes what a stopped dataplane left: XDP programs, host link, reserved ports, state"),
+        )
+}
+
+fn flag(row: &Row) -> Arg {
+    let default = row.default.map(|d| format!(" [default: {d}]")).unwrap_or_default();
+    let env = sources::variable(row.key);
+    Arg::new(row.key)
+        .long(row.key)
+        .value_name(row.value)
+        .global(true)
+        .help(format!("{}{default} [env: {env}]", row.help))
+        .value_parser(clap::value_parser!(OsString))
+}

@@ -1,0 +1,258 @@
+//! Pod ports and the host link: opened when their device is there, closed when it or its owner is gone.
+//!
+//! All of them share one frame area per worker, which the kernel knows by the host link's sockets: it outlives every pod.
+//! So nothing is open before the host link is, and when its device is replaced, everything is closed and opened again; that
+//! takes milliseconds, and flows are kept. A pod's slot is free again once every worker has let go of it.
+//!
+//! A port that is closed keeps its XDP program as long as its device is there: the program drops what has no socket, so a
+//! pod never reaches the node's own stack past the dataplane.
+
+mod slots;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use headrace_api::state::{Port, PortId};
+use headrace_xsk::program::{Attached, PodProgram, ProgramError};
+use headrace_xsk::{Granted, Mode, SocketConfig};
+
+use super::kernel::{Link, View};
+use super::queues::{Queues, QueuesError};
+use super::workers::Workers;
+use crate::frames::AreaId;
+use crate::port::PortIndex;
+use crate::stats::PortCounters;
+use slots::Slots;
+
+/// Most receive queues of a port: devices may have been made for more workers than there are now, and this number stays
+/// the same over restarts, so that what the XDP program knows of its ports stays good.
+const QUEUES: u32 = 32;
+
+/// An open device.
+pub struct Open {
+    /// Its slot in every worker.
+    pub index: PortIndex,
+    /// Index of its device, by which a device made anew is told from the old one.
+    pub ifindex: u32,
+    /// How its XDP program is attached.
+    pub attached: Attached,
+    /// What its sockets got.
+    pub granted: Granted,
+    /// How many there are.
+    pub queues: u32,
+    /// Whether frames of up to 64 KiB pass.
+    pub superframes: bool,
+    /// Counters of each worker's half.
+    pub counters: Vec<Arc<PortCounters>>,
+    /// What is wrong with it all the same, with the remedy.
+    pub problem: Option<String>,
+    /// Whether superframes were asked for, whatever came of it.
+    asked_superframes: bool,
+}
+
+/// Why a port is not open, with the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum PortProblem {
+    /// No such device yet.
+    #[error("no device {0} in the node's network namespace yet; it is opened when it appears")]
+    Missing(String),
+    /// It is down.
+    #[error("device {0} is down; it is opened when it is up (ip link set dev {0} up)")]
+    Down(String),
+    /// The host link comes first.
+    #[error("the host link is not open: {0}")]
+    HostLink(String),
+    /// All slots are taken.
+    #[error("all {0} port slots are taken; delete ports that are gone")]
+    Slots(usize),
+    /// The XDP program.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// A socket.
+    #[error(transparent)]
+    Queues(#[from] QueuesError),
+}
+
+/// The host link and all pod ports.
+pub struct Ports {
+    program: PodProgram,
+    host: Option<Open>,
+    host_problem: String,
+    pods: BTreeMap<PortId, Open>,
+    problems: BTreeMap<PortId, String>,
+    slots: Slots,
+}
+
+impl Ports {
+    /// Loads the XDP program, or takes over that of an earlier process with the devices it is attached to.
+    ///
+    /// # Errors
+    /// [`ProgramError`] when it cannot be loaded or pinned.
+    pub fn new(pins: &Path, workers: u32) -> Result<Self, ProgramError> {
+        Ok(Self {
+            program: PodProgram::load_or_take_over(pins, workers.max(QUEUES))?,
+            host: None,
+            host_problem: "it is not there yet".into(),
+            pods: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            slots: Slots::default(),
+        })
+    }
+
+    /// The host link, when it is open; else why not.
+    pub fn host(&self) -> Result<&Open, &str> {
+        self.host.as_ref().ok_or(&self.host_problem)
+    }
+
+    /// A pod port, when it is open; else why not.
+    pub fn pod(&self, id: PortId) -> Result<&Open, &str> {
+        self.pods
+            .get(&id)
+            .ok_or_else(|| self.problems.get(&id).map_or("it was not opened yet", String::as_str))
+    }
+
+    /// Slots of the open pod ports.
+    pub fn open_pods(&self) -> impl Iterator<Item = (PortId, &Open)> {
+        self.pods.iter().map(|(id, open)| (*id, open))
+    }
+
+    /// Whether some wanted port waits for something that may come without news from the kernel.
+    pub fn incomplete(&self) -> bool {
+        self.host.is_none() || !self.problems.is_empty()
+    }
+
+    /// Open pod ports that must be closed: not wanted any more, wanted otherwise, or their device is gone or replaced.
+    /// Workers may still get frames for them; publish tables without them before [`Ports::close`].
+    pub fn outdated(
+        &self,
+        wanted: &BTreeMap<PortId, Port>,
+        host: Option<&Link>,
+        view: &View,
+    ) -> BTreeSet<PortId> {
+        let host_stays =
+            self.host.as_ref().is_none_or(|open| host.is_some_and(|link| link.index == open.ifindex));
+        let fits = |id: &PortId, open: &Open| {
+            wanted.get(id).is_some_and(|port| {
+                let same_device = view.link(&port.interface).is_some_and(|link| link.index == open.ifindex);
+                same_device && port.superframes == open.asked_superframes
+            })
+        };
+        self.pods.iter().filter(|(id, open)| !host_stays || !fits(id, open)).map(|(id, _)| *id).collect()
+    }
+
+    /// Closes pod ports, and the host link when its device is another one.
+    pub fn close(&mut self, ids: &BTreeSet<PortId>, host: Option<&Link>, workers: &Workers) {
+        for id in ids {
+            if let Some(open) = self.pods.remove(id) {
+                workers.detach(open.index);
+                self.slots.give_back(open.index);
+            }
+        }
+        let replaced = |open: &mut Open| host.is_none_or(|link| link.index != open.ifindex);
+        if let Some(open) = self.host.take_if(replaced) {
+            tracing::warn!("the host link's device was replaced; all pod ports are opened again");
+            workers.detach(open.index);
+            workers.release_anchors(AreaId::Pods);
+            self.host_problem = "its device is gone".into();
+        }
+    }
+
+    /// Opens what is wanted and not open: the host link first.
+    pub fn open(
+        &mut self,
+        wanted: &BTreeMap<PortId, Port>,
+        host: Option<&Link>,
+        view: &View,
+        workers: &Workers,
+    ) {
+        if self.host.is_none() {
+            match self.open_device(PortIndex::HOST, host, "host link", true, workers) {
+                Ok(open) => self.host = Some(open),
+                Err(problem) => self.host_problem = problem.to_string(),
+            }
+        }
+        let before = std::mem::take(&mut self.problems);
+        for (id, port) in wanted {
+            if self.pods.contains_key(id) {
+                continue;
+            }
+            match self.open_pod(port, view, workers) {
+                Ok(open) => {
+                    tracing::info!("port {id} ({}) is open on {}", port.label, port.interface);
+                    self.pods.insert(*id, open);
+                }
+                Err(problem) => {
+                    let problem = problem.to_string();
+                    if before.get(id) != Some(&problem) {
+                        tracing::warn!("port {id} ({}) is not open: {problem}", port.label);
+                    }
+                    self.problems.insert(*id, problem);
+                }
+            }
+        }
+    }
+
+    /// Takes the program's entries of devices that are gone out of its maps.
+    pub fn forget_gone(&mut self, view: &View) {
+        let gone: Vec<u32> =
+            self.program.devices().filter(|ifindex| view.link_by_index(*ifindex).is_none()).collect();
+        for ifindex in gone {
+            self.program.detach(ifindex);
+        }
+    }
+
+    fn open_pod(&mut self, port: &Port, view: &View, workers: &Workers) -> Result<Open, PortProblem> {
+        if self.host.is_none() {
+            return Err(PortProblem::HostLink(self.host_problem.clone()));
+        }
+        let index = self.slots.take().ok_or(PortProblem::Slots(Slots::CAPACITY))?;
+        let link = view.link(&port.interface);
+        self.open_device(index, link, &port.interface, port.superframes, workers)
+            .inspect_err(|_| self.slots.give_back(index))
+    }
+
+    fn open_device(
+        &mut self,
+        index: PortIndex,
+        link: Option<&Link>,
+        name: &str,
+        superframes: bool,
+        workers: &Workers,
+    ) -> Result<Open, PortProblem> {
+        let link = link.ok_or_else(|| PortProblem::Missing(name.into()))?;
+        if !link.up {
+            return Err(PortProblem::Down(link.name.clone()));
+        }
+        // The program goes first: it drops until there are sockets, instead of letting packets pass to the node.
+        let attached = self.program.attach(link.index)?;
+        let config =
+            SocketConfig { mode: Mode::Copy, multi_buffer: attached.frags, ..SocketConfig::default() };
+        let program = &mut self.program;
+        let wanted = link.rx_queues.clamp(1, workers.count().max(QUEUES));
+        let queues = Queues::open(workers, AreaId::Pods, link.index, wanted, &config, |queue, socket| {
+            program.set_socket(link.index, queue, socket)
+        })?;
+        let problem = (!queues.serve_everybody()).then(|| {
+            let (name, count, workers) = (&link.name, queues.count, workers.count());
+            format!(
+                "device {name} has {count} queues for {workers} workers, some of which cannot send to it; make the pod \
+                 anew, or run {count} workers"
+            )
+        });
+        let superframes_pass = superframes && attached.frags && queues.granted.multi_buffer;
+        let (granted, count) = (queues.granted.clone(), queues.count);
+        let counters = workers.attach(index, AreaId::Pods, queues.sockets, superframes_pass);
+        Ok(Open {
+            index,
+            ifindex: link.index,
+            attached,
+            granted,
+            queues: count,
+            superframes: superframes_pass,
+            counters,
+            problem,
+            asked_superframes: superframes,
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! From desired state, kernel facts and open ports to the tables that workers read.
+//!
+//! A change of Services alone shares everything else with the snapshot before. The route generation moves only when a
+//! cached route may be wrong, since every flow then looks its way up again: new MAC addresses of next hops do not count,
+//! nor next hops added behind the others.
+
+use std::sync::Arc;
+
+use headrace_api::state::Service;
+
+use super::desired::ServiceChange;
+use crate::random::Random;
+use crate::tables::build::{self, KernelFacts, Wanted};
+use crate::tables::services::FrontendKey;
+use crate::tables::{Hops, Services, Tables};
+use crate::worker::Shared;
+
+/// Writes the tables; the only one who does.
+pub struct Publisher {
+    shared: Arc<Shared>,
+}
+
+impl Publisher {
+    /// Takes over the tables as they are.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Publishes a change of Services and nothing else.
+    pub fn services(&self, changes: &[ServiceChange]) {
+        if let Some(services) = changed(&self.shared.tables.load().services, changes) {
+            let current = self.shared.tables.load();
+            self.shared.tables.store(Arc::new(Tables { services, ..Tables::clone(&current) }));
+        }
+    }
+
+    /// Publishes everything but Services anew, if it differs. Without settings nothing is forwarded.
+    pub fn rest(&self, wanted: Option<&Wanted<'_>>, facts: &KernelFacts) {
+        let current = self.shared.tables.load();
+        let (services, generation) = (current.services.clone(), current.route_generation);
+        let built = match wanted {
+            Some(wanted) => build::tables(wanted, facts, services, generation),
+            None => Tables { services, ..Tables::empty(generation) },
+        };
+        if let Some(next) = next(&current, built) {
+            self.shared.tables.store(Arc::new(next));
+        }
+    }
+}
+
+/// A route generation to begin with: flows of an earlier process must not take it for theirs.
+pub fn first_generation() -> u32 {
+    Random::new().word() as u32
+}
+
+/// Services after some changes; `None` when no IPv4 frontend is concerned.
+fn changed(services: &Services, changes: &[ServiceChange]) -> Option<Services> {
+    let mut remove: Vec<FrontendKey> = Vec::new();
+    let mut insert = Vec::new();
+    let ipv4 = |service: &Option<Arc<Service>>| service.as_deref().and_then(build::service);
+    for change in changes {
+        if let Some((frontends, _)) = ipv4(&change.old) {
+            remove.extend(frontends);
+        }
+        if let Some((frontends, service)) = ipv4(&change.new) {
+            insert.extend(frontends.into_iter().map(|frontend| (frontend, Arc::clone(&service))));
+        }
+    }
+    (!remove.is_empty() || !insert.is_empty()).then(|| services.with(&remove, &insert))
+}
+
+/// The snapshot to publish, which shares what did not change; `None` when nothing did.
+fn next(current: &Tables, mut built: Tables) -> Option<Tables> {
+    let same = share(&current.ports, &mut built.ports)
+        & share(&current.routes, &mut built.routes)
+        & share(&current.peers, &mut built.peers)
+        & same_node(current, &mut built);
+    if same && current.hops == built.hops {
+        return None;
+    }
+    if !same || !continues(&current.hops, &built.hops) {
+        built.route_generation = current.route_generation.wrapping_add(1);
+    }
+    Some(built)
+}
+
+/// Keeps the current part when the new one is equal to it.
+fn share<T: PartialEq>(current: &Arc<T>, built: &mut Arc<T>) -> bool {
+    let same = current == built;
+    if same {
+        *built = Arc::clone(current);
+    }
+    same
+}
+
+fn same_node(current: &Tables, built: &mut Tables) -> bool {
+    match (&current.node, &mut built.node) {
+        (Some(current), Some(built)) => share(current, built),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+/// Whether every next hop still has its index.
+fn continues(current: &Hops, built: &Hops) -> bool {
+    let mut built = built.iter().map(|(address, _)| address);
+    current.iter().all(|(address, _)| built.next() == Some(address))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! Changes of the desired state: from the controller, and from an earlier run.
+
+use headrace_api::state::{Change, Generation, PortId, Refusal, Resource};
+use headrace_api::{check, proto};
+
+use super::{Reconciler, Source};
+use crate::control::desired::Diff;
+use crate::control::status;
+use crate::control::warnings::Topic;
+
+impl Reconciler {
+    /// Answers a request.
+    pub(super) async fn change(&mut self, request: proto::SyncRequest) -> proto::SyncReply {
+        let generation = request.generation;
+        let outcome = check::request(request).and_then(|(generation, change)| {
+            let touched = touched_ports(&change);
+            self.desired.apply(change).map(|diff| (generation, touched, diff))
+        });
+        let refused = |refusals: &[Refusal]| proto::SyncReply {
+            generation,
+            accepted: false,
+            refusals: refusals.iter().map(Into::into).collect(),
+            ports: Vec::new(),
+        };
+        match outcome {
+            Ok((generation, touched, diff)) => {
+                self.accept(generation, Source::Controller, &diff).await;
+                if touched.iter().any(|id| self.ports.pod(*id).is_err()) {
+                    self.kernel.expect_links();
+                    self.converge().await;
+                }
+                let ports = touched.into_iter().map(|id| status::port_state(self, id)).collect();
+                proto::SyncReply { generation: generation.0, accepted: true, refusals: Vec::new(), ports }
+            }
+            Err(refusals) => {
+                for refusal in &refusals {
+                    tracing::warn!("generation {generation} is refused: {refusal}");
+                }
+                let reply = refused(&refusals);
+                self.last_refusals = refusals;
+                reply
+            }
+        }
+    }
+
+    /// Puts a change of the desired state into force.
+    async fn accept(&mut self, generation: Generation, source: Source, diff: &Diff) {
+        self.generation = generation;
+        self.source = source;
+        self.last_refusals.clear();
+        if source == Source::Controller {
+            self.warnings.set(Topic::Saved, Vec::new());
+        }
+        if diff.is_empty() {
+            return;
+        }
+        self.saved.touch();
+        if diff.settings {
+            self.reserve_ports();
+            self.look_for_listeners();
+        }
+        if diff.beyond_services() {
+            self.kernel.expect_links();
+            self.converge().await;
+        }
+        self.publisher.services(&diff.services);
+    }
+
+    /// Takes up the state that an earlier run left, if there is one.
+    pub(super) async fn resume(&mut self) {
+        match self.saved.load() {
+            Ok(Some((generation, change))) => match self.desired.apply(change) {
+                Ok(diff) => {
+                    tracing::info!("resuming with saved state of generation {}", generation.0);
+                    self.accept(generation, Source::Saved, &diff).await;
+                }
+                Err(refusals) => {
+                    let why = refusals.first().map(ToString::to_string).unwrap_or_default();
+                    self.warnings.set(Topic::Saved, vec![format!("the saved state is ignored: {why}")]);
+                }
+            },
+            Ok(None) => {}
+            Err(warning) => self.warnings.set(Topic::Saved, vec![warning]),
+        }
+        self.converge().await;
+    }
+
+    /// Writes the state for a later run, if it changed.
+    pub(super) fn save(&mut self) {
+        if let Err(error) = self.saved.write(self.generation, &self.desired) {
+            self.warnings.set(Topic::Saved, vec![error.to_string()]);
+        }
+    }
+}
+
+/// Ports that a request names, whether it changes them or not: the controller waits for them.
+fn touched_ports(change: &Change) -> Vec<PortId> {
+    let upserts = match change {
+        Change::Snapshot(resources) => resources,
+        Change::Delta { upserts, .. } => upserts,
+    };
+    let port = |resource: &Resource| match resource {
+        Resource::Port(port) => Some(port.id),
+        _ => None,
+    };
+    upserts.iter().filter_map(port).collect()
+}

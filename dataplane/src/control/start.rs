@@ -1,0 +1,178 @@
+//! Start and end of the process.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use headrace_flowmap::{FlowMap, Geometry, Origin};
+use headrace_xsk::limits;
+use headrace_xsk::program::ProgramError;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::host_link::{self, HostLinkError};
+use super::kernel::{Kernel, KernelError};
+use super::pins::{self, PinError};
+use super::ports::Ports;
+use super::publish;
+use super::reconcile::{FlowTable, Parts, Reconciler};
+use super::server;
+use super::socket::{Socket, SocketError};
+use super::uplink::Uplink;
+use super::workers::{Workers, WorkersError};
+use crate::config::Config;
+use crate::flows::Flows;
+use crate::tables::Tables;
+use crate::worker::Shared;
+
+/// File of the run directory that holds the flow table.
+pub(super) const FLOWS: &str = "flows";
+
+/// Questions for MAC addresses that may wait; more are asked again by the packets that follow.
+const QUESTIONS: usize = 256;
+/// Calls of the server that may wait.
+const CALLS: usize = 16;
+
+/// The dataplane cannot start, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The run directory.
+    #[error("cannot make the run directory {path}: {source}; choose another one with --run-dir")]
+    RunDir {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The flow table.
+    #[error(transparent)]
+    Flows(#[from] headrace_flowmap::OpenError),
+    /// Threads, signals, sockets of the runtime.
+    #[error("cannot start the control thread: {0}")]
+    Runtime(io::Error),
+    /// Pins of XDP programs.
+    #[error(transparent)]
+    Pins(#[from] PinError),
+    /// An XDP program.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The kernel's network state.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The host link.
+    #[error(transparent)]
+    HostLink(#[from] HostLinkError),
+    /// Workers.
+    #[error(transparent)]
+    Workers(#[from] WorkersError),
+    /// The control socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+}
+
+/// Forwards packets until SIGTERM or SIGINT. Sockets are closed then; XDP programs, the host link and all state stay.
+///
+/// # Errors
+/// [`StartError`] says what could not be had, and the remedy.
+pub fn run(config: Config) -> Result<(), StartError> {
+    make_run_dir(&config.run_dir)?;
+    raise_limits();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), StartError> {
+    let stop = stop_signal().map_err(StartError::Runtime)?;
+    // The table's lock comes first: it keeps a second process out of everything below.
+    let (flows, asked) = open_flows(&config)?;
+    let socket = Socket::listen(&config.run_dir)?;
+    let pins = pins::ensure(&config.run_dir)?;
+    let mut kernel = Kernel::open().await?;
+    let workers = Workers::start(&config, &flows.shared)?;
+    for warning in host_link::ensure(&mut kernel, &config.host_link, workers.count()).await? {
+        tracing::warn!("{warning}");
+    }
+    let ports = Ports::new(&pins, workers.count())?;
+    let uplink = Uplink::new(&pins)?;
+    let run_dir = config.run_dir.clone();
+    let reconciler = Reconciler::new(Parts { config, kernel, ports, uplink, workers, flows }).await;
+    let (calls, inbox) = mpsc::channel(CALLS);
+    let server = server::serve(socket, calls);
+    tracing::info!("ready on {}", run_dir.join(headrace_api::client::SOCKET).display());
+    let outcome = reconciler.run(inbox, asked, stop).await;
+    server.abort();
+    // Waits until the socket's file is gone.
+    let _ = server.await;
+    tracing::info!("stopped; forwarding resumes when headrace-dataplane starts again");
+    Ok(outcome?)
+}
+
+fn make_run_dir(path: &Path) -> Result<(), StartError> {
+    std::fs::create_dir_all(path).map_err(|source| StartError::RunDir { path: path.into(), source })
+}
+
+/// Frame memory is locked, and every port takes a descriptor per queue. Where a limit cannot be raised, the call that
+/// runs into it says so.
+fn raise_limits() {
+    if let Err(error) = limits::unlock_memory() {
+        tracing::debug!("cannot lift the limit on locked memory: {error}");
+    }
+    let files = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }) {
+        tracing::debug!("cannot lift the limit on open files: {error}");
+    }
+}
+
+/// Done when the process is told to end.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Opens the flow table and makes what workers share, with the receiving end of their questions.
+fn open_flows(config: &Config) -> Result<(FlowTable, mpsc::Receiver<Ipv4Addr>), StartError> {
+    let path = config.run_dir.join(FLOWS);
+    let geometry =
+        Geometry { capacity: config.flow_capacity, content_version: crate::flows::CONTENT_VERSION };
+    let (map, origin) = FlowMap::open(&path, &geometry)?;
+    let taken_over = match origin {
+        Origin::TakenOver { live, repaired } => {
+            tracing::info!("took over {live} flows, {repaired} of them repaired");
+            live
+        }
+        Origin::Recreated { why } => {
+            tracing::warn!("the flow table {} was made anew: {why}", path.display());
+            0
+        }
+        Origin::Created => 0,
+    };
+    let (asked, questions) = crossbeam::channel::bounded(QUESTIONS);
+    let tables = Tables::empty(publish::first_generation());
+    let shared =
+        Arc::new(Shared { tables: Arc::new(ArcSwap::from_pointee(tables)), flows: Flows::new(map), asked });
+    let questions = carry(questions).map_err(StartError::Runtime)?;
+    Ok((FlowTable { path, taken_over, shared }, questions))
+}
+
+/// Carries questions from the workers' channel, on which a task cannot wait, to one on which it can.
+fn carry(from: crossbeam::channel::Receiver<Ipv4Addr>) -> io::Result<mpsc::Receiver<Ipv4Addr>> {
+    let (to, receiver) = mpsc::channel(QUESTIONS);
+    std::thread::Builder::new().name("questions".into()).spawn(move || {
+        while let Ok(host) = from.recv() {
+            if to.blocking_send(host).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(receiver)
+}

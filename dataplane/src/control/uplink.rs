@@ -1,0 +1,252 @@
+//! The uplink: the node's NIC, of which the XDP program takes only what is ours.
+//!
+//! Modes from best to last: zero-copy, copy in the driver, generic, which switches the device's own GRO off for the whole
+//! node. Status says which one it became and why. What the program takes is brought up to date before tables that count on
+//! it; without settings it takes nothing. Without an uplink pods of this node reach each other and the node, no more.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+
+use headrace_api::state::{Encapsulation, Settings};
+use headrace_xsk::program::{
+    Attached, Preference, Prefix, ProgramError, Snat, UplinkConfig, UplinkProgram, XdpMode,
+};
+use headrace_xsk::{Granted, Mode, SocketConfig};
+use ipnetwork::IpNetwork;
+
+use super::desired::Desired;
+use super::kernel::{Link, View};
+use super::queues::{Queues, QueuesError};
+use super::workers::Workers;
+use crate::frames::AreaId;
+use crate::port::PortIndex;
+use crate::stats::PortCounters;
+
+/// The open uplink.
+pub struct Open {
+    /// Name of the device when it was opened.
+    pub name: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// How the XDP program is attached.
+    pub attached: Attached,
+    /// What the sockets got.
+    pub granted: Granted,
+    /// How many there are.
+    pub queues: u32,
+    /// Counters of each worker's half.
+    pub counters: Vec<Arc<PortCounters>>,
+    /// What an operator should know about it.
+    pub warnings: Vec<String>,
+}
+
+/// The uplink with its XDP program.
+pub struct Uplink {
+    program: UplinkProgram,
+    open: Option<Open>,
+    problem: String,
+    config: Option<UplinkConfig>,
+    /// Pod ranges of other nodes that the program knows.
+    peers: Option<Vec<Prefix>>,
+}
+
+impl Uplink {
+    /// Loads the XDP program, or takes over that of an earlier process.
+    ///
+    /// # Errors
+    /// [`ProgramError`] when it cannot be loaded or pinned.
+    pub fn new(pins: &Path) -> Result<Self, ProgramError> {
+        let program = UplinkProgram::load_or_take_over(pins)?;
+        Ok(Self {
+            program,
+            open: None,
+            problem: "it was not looked for yet".into(),
+            config: None,
+            peers: None,
+        })
+    }
+
+    /// The uplink, when it is open; else why not.
+    pub fn open(&self) -> Result<&Open, &str> {
+        self.open.as_ref().ok_or(&self.problem)
+    }
+
+    /// Which device it should be: the one that is configured, or the one that the node's address is on.
+    pub fn choose<'a>(
+        configured: Option<&str>,
+        settings: Option<&Settings>,
+        view: &'a View,
+    ) -> Result<&'a Link, String> {
+        if let Some(name) = configured {
+            return view
+                .link(name)
+                .ok_or_else(|| format!("no device {name} yet; it is opened when it appears"));
+        }
+        let Some(settings) = settings else {
+            return Err("the controller has not told the node's address yet".into());
+        };
+        let addresses: Vec<_> = v4(&settings.node_addresses).collect();
+        view.find_uplink(&addresses).ok_or_else(|| {
+            format!(
+                "no device holds {addresses:?} and there is no default route; name the device with --uplink"
+            )
+        })
+    }
+
+    /// Opens the device, or lets go of it when it is another one now.
+    pub fn follow(&mut self, chosen: Result<&Link, String>, workers: &Workers) {
+        let index = chosen.as_ref().ok().map(|link| link.index);
+        if let Some(open) = self.open.take_if(|open| Some(open.ifindex) != index) {
+            tracing::warn!("the uplink is not {} any more", open.name);
+            workers.detach(PortIndex::UPLINK);
+            workers.release_anchors(AreaId::Uplink);
+        }
+        // Without settings it is not known whether a device taken over is still the uplink.
+        if let Some(index) = index {
+            let others: Vec<u32> = self.program.devices().filter(|device| *device != index).collect();
+            for device in others {
+                self.program.detach(device);
+            }
+        }
+        if self.open.is_some() {
+            return;
+        }
+        let opened = match chosen {
+            Ok(link) if link.up => self.open_device(link, workers).map_err(|error| error.to_string()),
+            Ok(link) => Err(format!("device {0} is down (ip link set dev {0} up)", link.name)),
+            Err(problem) => Err(problem),
+        };
+        match opened {
+            Ok(open) => {
+                tracing::info!(
+                    "uplink {} is open: {} XDP, {}",
+                    open.name,
+                    open.attached.mode,
+                    copy(&open.granted)
+                );
+                self.open = Some(open);
+            }
+            Err(problem) => self.problem = problem,
+        }
+    }
+
+    /// Brings what the program takes in step with the desired state.
+    ///
+    /// # Errors
+    /// [`ProgramError::Map`]: tables that count on it must not be published.
+    pub fn configure(&mut self, desired: &Desired) -> Result<(), ProgramError> {
+        let peers = desired.peers().values().flat_map(|peer| &peer.pod_cidrs);
+        let prefixes: Vec<Prefix> = peers.filter_map(prefix).collect();
+        if self.peers.as_ref() != Some(&prefixes) {
+            self.program.set_peer_pods(&prefixes)?;
+            self.peers = Some(prefixes);
+        }
+        let config = desired.settings().map(config).unwrap_or_default();
+        if self.config.as_ref() != Some(&config) {
+            self.program.configure(&config)?;
+            self.config = Some(config);
+        }
+        Ok(())
+    }
+
+    fn open_device(&mut self, link: &Link, workers: &Workers) -> Result<Open, QueuesError> {
+        let native = self.program.attach(link.index, Preference::Native);
+        let why = match native {
+            Ok(attached) => match self.open_queues(link, attached, Mode::Auto, workers) {
+                Ok(open) => return Ok(open),
+                Err(error) => error.to_string(),
+            },
+            // Another program is there: it is never replaced.
+            Err(error @ ProgramError::Foreign { .. }) => return Err(error.into()),
+            Err(error) => error.to_string(),
+        };
+        self.program.detach(link.index);
+        let mut attached = self.program.attach(link.index, Preference::Generic)?;
+        attached.why = join([why.as_str(), &attached.why]);
+        self.open_queues(link, attached, Mode::Copy, workers)
+    }
+
+    fn open_queues(
+        &mut self,
+        link: &Link,
+        attached: Attached,
+        mode: Mode,
+        workers: &Workers,
+    ) -> Result<Open, QueuesError> {
+        let config = SocketConfig { mode, multi_buffer: attached.frags, ..SocketConfig::default() };
+        let program = &mut self.program;
+        let wanted = link.rx_queues.max(1);
+        let opened = Queues::open(workers, AreaId::Uplink, link.index, wanted, &config, |queue, socket| {
+            program.set_socket(queue, socket)
+        });
+        let queues = opened.inspect_err(|_| workers.release_anchors(AreaId::Uplink))?;
+        let mut warnings = Vec::new();
+        if !queues.serve_everybody() {
+            warnings.push(format!(
+                "{} has {} queues for {} workers: the others cannot send by it; run as many workers as it has queues",
+                link.name,
+                queues.count,
+                workers.count()
+            ));
+        }
+        if attached.mode == XdpMode::Generic {
+            warnings.push(format!(
+                "generic XDP on {} switches off its receive offload (GRO) for the whole node",
+                link.name
+            ));
+        }
+        let (granted, count) = (queues.granted.clone(), queues.count);
+        let counters = workers.attach(PortIndex::UPLINK, AreaId::Uplink, queues.sockets, false);
+        Ok(Open {
+            name: link.name.clone(),
+            ifindex: link.index,
+            attached,
+            granted,
+            queues: count,
+            counters,
+            warnings,
+        })
+    }
+}
+
+/// What the program takes for these settings.
+fn config(settings: &Settings) -> UplinkConfig {
+    let direct = settings.encapsulation == Encapsulation::Direct;
+    let snat = v4(&settings.node_addresses).next().map(|address| Snat {
+        address,
+        first: *settings.snat_ports.start(),
+        last: *settings.snat_ports.end(),
+    });
+    UplinkConfig {
+        addresses: v4(&settings.node_addresses).collect(),
+        vxlan_port: Some(settings.vxlan_port.get()),
+        direct: settings.pod_cidrs.iter().find_map(prefix).filter(|_| direct),
+        snat,
+        take_fragments: true,
+    }
+}
+
+fn prefix(network: &IpNetwork) -> Option<Prefix> {
+    match network {
+        IpNetwork::V4(n) => Some(Prefix { address: n.network(), len: n.prefix() }),
+        IpNetwork::V6(_) => None,
+    }
+}
+
+fn v4(addresses: &[IpAddr]) -> impl Iterator<Item = Ipv4Addr> + '_ {
+    addresses.iter().filter_map(|address| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    })
+}
+
+/// "zero-copy" or "copy".
+pub fn copy(granted: &Granted) -> &'static str {
+    if granted.zero_copy { "zero-copy" } else { "copy" }
+}
+
+/// Reasons, without empty ones.
+pub fn join<'a>(reasons: impl IntoIterator<Item = &'a str>) -> String {
+    reasons.into_iter().filter(|reason| !reason.is_empty()).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,117 @@
+//! The workers, as the control thread sees them: where to attach ports, which memory sockets register, what they count.
+
+use std::sync::Arc;
+
+use headrace_xsk::{AreaHandle, Socket};
+
+use crate::config::Config;
+use crate::frames::{AreaId, Pool, PoolError, Pools};
+use crate::port::afxdp::AfXdpPort;
+use crate::port::{Port, PortIndex};
+use crate::stats::PortCounters;
+use crate::worker::{self, Setup, Shared, SpawnError, WorkerHandle, WorkerId};
+
+/// Workers cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkersError {
+    /// No memory for frames.
+    #[error("{0}; lower pod-chunks or uplink-chunks")]
+    Pool(#[from] PoolError),
+    /// No thread.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+}
+
+/// One worker.
+struct Seat {
+    handle: WorkerHandle,
+    pods: AreaHandle,
+    uplink: AreaHandle,
+}
+
+/// All workers, at least one.
+pub struct Workers(Vec<Seat>);
+
+impl Workers {
+    /// Makes their memory and starts their threads.
+    ///
+    /// # Errors
+    /// [`WorkersError`] when memory or a thread cannot be had.
+    pub fn start(config: &Config, shared: &Arc<Shared>) -> Result<Self, WorkersError> {
+        let mut seats = Vec::new();
+        for (id, core) in (0..).zip(config.cores.iter()) {
+            let pools = Pools {
+                pods: Pool::new(AreaId::Pods, config.pod_chunks)?,
+                uplink: Pool::new(AreaId::Uplink, config.uplink_chunks)?,
+            };
+            let (pods, uplink) = (pools.pods.area().handle(), pools.uplink.area().handle());
+            let setup = Setup { id: WorkerId(id), core, pools, shared: Arc::clone(shared) };
+            let handle = worker::spawn(setup)?;
+            seats.push(Seat { handle, pods, uplink });
+        }
+        Ok(Self(seats))
+    }
+
+    /// How many there are, at least 1.
+    pub fn count(&self) -> u32 {
+        self.0.len() as u32
+    }
+
+    /// The memory of each worker in one area.
+    pub fn areas(&self, area: AreaId) -> impl Iterator<Item = &AreaHandle> {
+        self.0.iter().map(move |seat| match area {
+            AreaId::Pods => &seat.pods,
+            AreaId::Uplink => &seat.uplink,
+        })
+    }
+
+    /// Lets every worker's memory of an area be registered anew: the device that anchored it is gone.
+    pub fn release_anchors(&self, area: AreaId) {
+        self.areas(area).for_each(AreaHandle::release);
+    }
+
+    /// Hands each worker its sockets of a port; a worker without any gets no port. Returns the counters of each worker's
+    /// half, in their order.
+    pub fn attach(
+        &self,
+        index: PortIndex,
+        area: AreaId,
+        sockets: Vec<Vec<Socket>>,
+        superframes: bool,
+    ) -> Vec<Arc<PortCounters>> {
+        let mut counters = Vec::new();
+        for (seat, sockets) in self.0.iter().zip(sockets) {
+            let none = sockets.is_empty();
+            let port = AfXdpPort::new(index, area, sockets, superframes);
+            counters.push(Arc::clone(port.counters()));
+            if !none {
+                seat.handle.attach(index, Box::new(port));
+            }
+        }
+        counters
+    }
+
+    /// Takes a port from every worker; its sockets are closed and its chunks back when this returns.
+    pub fn detach(&self, index: PortIndex) {
+        for seat in &self.0 {
+            seat.handle.detach(index);
+        }
+    }
+
+    /// Makes every worker bring its ledgers and the kernel's counters up to date.
+    pub fn publish(&self) {
+        self.0.iter().for_each(|seat| seat.handle.publish());
+    }
+
+    /// Every worker's handle, in their order.
+    pub fn handles(&self) -> impl Iterator<Item = &WorkerHandle> {
+        self.0.iter().map(|seat| &seat.handle)
+    }
+
+    /// Ends every worker; their sockets are closed when this returns.
+    pub fn stop(self) {
+        for mut seat in self.0 {
+            seat.handle.stop();
+        }
+    }
+}
