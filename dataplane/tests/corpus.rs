@@ -1,10 +1,11 @@
 //! Every input that fuzzing has kept, and thousands made from them, through the whole burst function.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
+use headrace_dataplane::drop_reason::DropReason;
 use headrace_dataplane::random::Random;
 
 #[path = "../fuzz/burst/mod.rs"]
@@ -15,14 +16,23 @@ mod seeds;
 /// Inputs made from the corpus; HEADRACE_MUTATIONS asks for another number.
 const MUTATIONS: usize = 4000;
 
+/// Reasons that ports in memory and the prepared worlds cannot give.
+const UNREACHED: [DropReason; 1] = [DropReason::ShuttingDown];
+
 #[test]
 fn every_input_of_the_corpus_holds() {
     let corpus = corpus();
     assert!(corpus.len() >= 50, "{} inputs under {}", corpus.len(), folder().display());
+    let mut reasons = BTreeSet::new();
     for (name, bytes) in corpus {
         println!("{name}");
-        burst::run(&bytes);
+        reasons.extend(burst::run(&bytes));
     }
+    let missing: Vec<_> = DropReason::ALL
+        .iter()
+        .filter(|reason| !reasons.contains(reason) && !UNREACHED.contains(reason))
+        .collect();
+    assert!(missing.is_empty(), "no input is dropped as {missing:?}");
 }
 
 /// When the meaning of bytes changes, seeds are written anew: HEADRACE_WRITE_SEEDS=1.
@@ -88,7 +98,7 @@ fn corpus() -> BTreeMap<String, Vec<u8>> {
 
 /// Two inputs spliced and some bytes changed, as fuzzers do.
 fn mutated(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
-    let mut pick = |random: &mut Random| corpus[random.below(corpus.len())].clone();
+    let pick = |random: &mut Random| corpus[random.below(corpus.len())].clone();
     let mut input = pick(random);
     for _ in 0..random.below(3) {
         let other = pick(random);
