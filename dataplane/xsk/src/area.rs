@@ -18,7 +18,8 @@ use crate::socket::Desc;
 /// Shape of a frame area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AreaConfig {
-    /// Number of chunks.
+    /// Number of chunks. Besides the area itself, every socket opened on it costs the kernel 128 bytes of
+    /// bookkeeping a chunk (`struct xdp_buff_xsk`): 2 MiB with 16384 chunks.
     pub chunks: u32,
     /// Bytes per chunk: a power of two, 2048 up to the page size (the kernel's rule for aligned chunks).
     pub chunk_size: u32,

@@ -16,6 +16,7 @@
 extern crate self as headrace_xsk;
 
 mod area;
+mod bounds;
 mod bpf;
 pub mod bpffs;
 pub mod device;

@@ -4,10 +4,13 @@
 //! [`Socket::transmit`], come back by [`Socket::reap`]. `lent()` and `in_flight()` count what the kernel has,
 //! so that a ledger over all chunks can be kept. After a socket in copy mode is dropped the kernel touches
 //! none of them any more; in zero-copy mode the device may until the queue is bound again.
+//!
+//! Opening and dropping take milliseconds (the kernel waits for a grace period): not on a worker's loop.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::area::{AreaHandle, TxMetadata};
+use crate::area::AreaHandle;
+use crate::bounds::Bounds;
 use crate::open::Granted;
 use crate::ring::{Consumer, Producer};
 use crate::sys;
@@ -23,7 +26,7 @@ pub struct Desc {
     pub addr: u64,
     /// Bytes.
     pub len: u32,
-    /// XDP_PKT_CONTD: the frame goes on in the next descriptor. XDP_TX_METADATA: see [`TxMetadata`].
+    /// XDP_PKT_CONTD: the frame goes on in the next descriptor. XDP_TX_METADATA: see [`crate::TxMetadata`].
     pub options: u32,
 }
 
@@ -274,58 +277,11 @@ fn receive(rx: &mut Consumer<Desc>, max: u32, sink: &mut impl FnMut(Desc)) -> u3
     whole
 }
 
-/// What the kernel accepts as a descriptor to transmit (xp_aligned_validate_desc of net/xdp/xsk_queue.h).
-#[derive(Clone, Copy, Debug)]
-struct Bounds {
-    area_len: u64,
-    chunk_size: u64,
-    room: u64,
-    options: u32,
-}
-
-impl Bounds {
-    fn new(area: &AreaHandle, tx_metadata: bool) -> Self {
-        Self {
-            area_len: area.memory().len() as u64,
-            chunk_size: u64::from(area.config().chunk_size),
-            room: if tx_metadata { u64::from(TxMetadata::LEN) } else { 0 },
-            options: libc::XDP_PKT_CONTD | if tx_metadata { libc::XDP_TX_METADATA } else { 0 },
-        }
-    }
-
-    /// Whether the kernel would take every one of `frames`.
-    #[inline]
-    fn hold(&self, frames: &[Desc]) -> bool {
-        let mut chain = 0;
-        for desc in frames {
-            chain += 1;
-            if !self.hold_one(desc) || chain > MAX_CHAIN {
-                return false;
-            }
-            if !desc.more() {
-                chain = 0;
-            }
-        }
-        chain == 0
-    }
-
-    #[inline]
-    fn hold_one(&self, desc: &Desc) -> bool {
-        let offset = desc.addr & (self.chunk_size - 1);
-        desc.len > 0
-            && desc.addr < self.area_len
-            && offset >= self.room
-            && offset + u64::from(desc.len) <= self.chunk_size
-            && desc.options & !self.options == 0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::area::{Area, AreaConfig};
     use crate::ring;
 
     fn chains() -> impl Strategy<Value = Vec<u32>> {
@@ -370,36 +326,5 @@ mod tests {
         let mut got = 0;
         while receive(&mut rx, 20, &mut |_| got += 1) > 0 {}
         assert_eq!(got, 40);
-    }
-
-    #[test]
-    fn descriptors_the_kernel_would_skip_are_refused() {
-        let area = Area::new(AreaConfig { chunks: 4, populate: false, ..AreaConfig::default() }).unwrap();
-        let with = Bounds::new(&area.handle(), true);
-        let without = Bounds::new(&area.handle(), false);
-        let good = Desc::new(256, 3840, false);
-        assert!(with.hold(&[good]) && without.hold(&[good]) && with.hold(&[]));
-        for bad in [
-            Desc::new(256, 0, false),
-            Desc::new(256, 3841, false),
-            Desc::new(16384 + 256, 60, false),
-            Desc::new(u64::MAX, 60, false),
-            Desc::new(256, u32::MAX, false),
-            Desc { options: 4, ..good },
-        ] {
-            assert!(!with.hold(&[good, bad]), "{bad:?}");
-        }
-        assert!(!with.hold(&[Desc::new(23, 60, false)]) && without.hold(&[Desc::new(23, 60, false)]));
-        let metadata = Desc { options: libc::XDP_TX_METADATA, ..good };
-        assert!(with.hold(&[metadata]) && !without.hold(&[metadata]));
-    }
-
-    #[test]
-    fn chains_must_end_and_stay_short() {
-        let area = Area::new(AreaConfig { chunks: 32, populate: false, ..AreaConfig::default() }).unwrap();
-        let bounds = Bounds::new(&area.handle(), false);
-        assert!(bounds.hold(&descs(&[18, 1, 3])));
-        assert!(!bounds.hold(&descs(&[19])));
-        assert!(!bounds.hold(&[Desc::new(0, 60, true)]));
     }
 }

@@ -4,10 +4,12 @@
 
 mod support;
 
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use aya::programs::Xdp;
 use headrace_xsk::device;
@@ -191,4 +193,42 @@ fn a_configuration_survives_its_process() {
     assert!(matches!(full, ProgramError::Map { map: "own_addresses", .. }), "{full}");
     uplink.configure(&many(1)).unwrap();
     uplink.configure(&many(256)).unwrap();
+}
+
+#[test]
+fn a_pod_port_without_socket_drops() {
+    if !kernel() {
+        return;
+    }
+    let (node, pod) = (Netns::new("closed"), Netns::new("pod"));
+    node.veth("pod0", &pod, 2, 1500);
+    node.ip("addr add 10.9.0.1/24 dev pod0");
+    node.enter();
+    let receiver = UdpSocket::bind("10.9.0.1:9000").unwrap();
+    let arrives = || {
+        let sent = pod.spawn(|| UdpSocket::bind("10.9.0.2:0").unwrap().send_to(b"x", "10.9.0.1:9000"));
+        let _ = sent.join().unwrap();
+        receiver.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        receiver.recv_from(&mut [0; 8]).is_ok()
+    };
+    assert!(arrives(), "the way is open without a program");
+    let ifindex = device::index("pod0").unwrap();
+    let mut program = PodProgram::load(1).unwrap();
+    program.attach(ifindex).unwrap();
+    assert!(!arrives());
+    program.detach(ifindex);
+    assert!(arrives());
+}
+
+#[test]
+fn a_bpffs_is_mounted_once() {
+    if !kernel() {
+        return;
+    }
+    let path = private_bpffs();
+    assert!(!headrace_xsk::bpffs::ensure(&path).unwrap());
+    assert!(headrace_xsk::bpffs::ensure(Path::new("/proc/nothing")).is_err());
+    let elsewhere = PodProgram::load_or_take_over(Path::new("/mnt/not-bpf"), 1);
+    let refused = elsewhere.err().unwrap().to_string();
+    assert!(refused.contains("pod"), "{refused}");
 }

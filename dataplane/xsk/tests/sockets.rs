@@ -7,7 +7,9 @@ mod support;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use headrace_xsk::{Area, AreaConfig, Desc, Kick, Mode, OpenError, Socket, SocketConfig, TxMetadata, device};
+use headrace_xsk::{
+    Area, AreaConfig, Desc, Kick, Mode, OpenError, Socket, SocketConfig, TxMetadata, device, offloads,
+};
 use support::{Netns, kernel};
 
 const CONFIG: SocketConfig = SocketConfig {
@@ -145,6 +147,24 @@ fn a_checksum_left_to_the_kernel_arrives_good() {
     // The second frame was the same without metadata: corrupt, and so dropped by the receiver.
     receiver.set_nonblocking(true).unwrap();
     assert!(receiver.recv_from(&mut buffer).is_err());
+}
+
+#[test]
+fn offloads_of_a_veth_are_switched_by_name() {
+    if !kernel() {
+        return;
+    }
+    let (node, pod) = (Netns::new("off"), Netns::new("op"));
+    node.veth("pod0", &pod, 1, 1500);
+    node.enter();
+    assert!(offloads::get("pod0").unwrap()["tx-udp-segmentation"]);
+    let wanted = [("tx-udp-segmentation", false), ("rx-gro", true), ("tx-of-the-future", false)];
+    let outcome = offloads::set("pod0", &wanted).unwrap();
+    assert_eq!((outcome.unknown, outcome.refused), (vec!["tx-of-the-future".to_string()], vec![]));
+    let now = offloads::get("pod0").unwrap();
+    assert!(!now["tx-udp-segmentation"] && now["rx-gro"] && now["tx-tcp-segmentation"]);
+    let fixed = offloads::set("pod0", &[("rx-checksum", false), ("tx-nocache-copy", true)]).unwrap();
+    assert!(fixed.unknown.is_empty());
 }
 
 /// Ethernet, IPv4 and UDP from 10.9.0.1:9000 to 10.9.0.2:9000 with the pseudo header's sum as checksum.

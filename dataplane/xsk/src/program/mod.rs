@@ -21,7 +21,7 @@ pub use uplink::{Preference, Prefix, Snat, UplinkConfig, UplinkCounters, UplinkP
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// The kernel refused the program or its maps.
-    #[error("cannot load the {program} XDP program: {reason}; run as root on Linux 5.9 or later")]
+    #[error("cannot load the {program} XDP program: {reason}; run as root on Linux 5.18 or later")]
     Load {
         /// Which program.
         program: &'static str,
