@@ -22,6 +22,11 @@ pub fn set_up(
     services: &[Service],
     config: &LabConfig,
 ) -> Result<Daemons, LabError> {
+    if !config.masquerade {
+        // The LAN routes to pods' addresses, so that packets reach the kernel as they do any router. Without need it stays
+        // off: nothing that the dataplane should carry must get through by the kernel.
+        machine.space.run("sysctl -qw net.ipv4.ip_forward=1")?;
+    }
     let folder = machine.directory.join("manifests");
     manifests::write_nodes(&folder, nodes)?;
     for service in services {

@@ -45,6 +45,8 @@ impl Findings {
     pub(crate) fn reach(&mut self, lab: &Lab, from: &str, to: &str, seen: &[Ipv4Addr]) {
         let what = |kind: &str| format!("{from} to {to}, {kind}");
         let address = lab.address(to).unwrap_or(Ipv4Addr::UNSPECIFIED);
+        // One packet waits while the next hop's MAC address is not known; it must not get lost.
+        self.check(what("first ping"), ping(lab, from, &Ping { count: 1, ..Ping::new(address) }));
         self.check(what("ping"), ping(lab, from, &Ping::new(address)));
         let full = Ping { size: POD_MTU - HEADERS, too_long: TooLong::Refuse, ..Ping::new(address) };
         self.check(what("ping of full size"), ping(lab, from, &full));
@@ -74,7 +76,7 @@ fn tcp(lab: &Lab, from: &str, to: &str, address: Ipv4Addr, seen: &[Ipv4Addr]) ->
 }
 
 fn udp(lab: &Lab, from: &str, to: &str, address: Ipv4Addr, seen: &[Ipv4Addr]) -> Result<()> {
-    let _server = UdpServer::start(lab.space(to)?, PORT, to)?;
+    let _server = UdpServer::start(lab.space(to)?, address, PORT, to)?;
     let server = SocketAddrV4::new(address, PORT);
     let client = datagram::bind(lab.space(from)?, Ipv4Addr::UNSPECIFIED, 0)?;
     // The reply has a line more than the request: at 1350 bytes both are whole, at 9000 both are fragments.

@@ -118,7 +118,8 @@ fn udp_servers(
     service: &Service,
     count: usize,
 ) -> Result<BTreeMap<String, usize>> {
-    let running = servers.iter().map(|name| UdpServer::start(lab.space(name)?, PORT, name));
+    let running =
+        servers.iter().map(|name| UdpServer::start(lab.space(name)?, lab.address(name)?, PORT, name));
     let _running = running.collect::<Result<Vec<_>, _>>()?;
     let mut counts = BTreeMap::new();
     for _ in 0..count {

@@ -28,7 +28,7 @@ fn two_workers_share_one_pods_load() -> Result<()> {
 }
 
 fn shared(lab: &Lab, server: &str) -> Result<()> {
-    let _server = UdpServer::start(lab.space(server)?, PORT, server)?;
+    let _server = UdpServer::start(lab.space(server)?, lab.address(server)?, PORT, server)?;
     let address = SocketAddrV4::new(lab.address(server)?, PORT);
     let before = frames(lab)?;
     for _ in 0..FLOWS {

@@ -19,13 +19,14 @@ pub struct UdpServer {
 }
 
 impl UdpServer {
-    /// Serves `port` on all addresses of `space`. Each reply is `name`, a colon, the peer's address as the server sees
+    /// Serves `port` of `address` in `space`. The address is needed where a host has several: a reply of an unbound socket
+    /// comes from the one that the route back prefers. Each reply is `name`, a colon, the peer's address as the server sees
     /// it, a newline, and the datagram itself.
     ///
     /// # Errors
     /// [`LabError::Io`] when the port is taken.
-    pub fn start(space: &Space, port: u16, name: &str) -> Result<Self, LabError> {
-        let socket = bind(space, Ipv4Addr::UNSPECIFIED, port)?;
+    pub fn start(space: &Space, address: Ipv4Addr, port: u16, name: &str) -> Result<Self, LabError> {
+        let socket = bind(space, address, port)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, name) = (Arc::clone(&stop), name.to_owned());
         let thread = std::thread::spawn(move || serve(&socket, &name, &stopped));

@@ -10,10 +10,8 @@ use crate::{LabError, Space};
 pub enum TooLong {
     /// Fragments may be made of it, at the sender or on the way.
     Fragment,
-    /// It is sent with DF, and the sender heeds the path MTU that it knows.
+    /// It is sent with DF, unless the sender knows that the path's MTU is smaller.
     Refuse,
-    /// It is sent with DF, and the sender heeds nothing but its device's MTU.
-    Probe,
 }
 
 /// What to send.
@@ -72,7 +70,6 @@ impl Ping {
         let discovery = match self.too_long {
             TooLong::Fragment => "dont",
             TooLong::Refuse => "do",
-            TooLong::Probe => "probe",
         };
         let address = self.address.to_string();
         let argv = [
