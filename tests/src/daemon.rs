@@ -159,7 +159,7 @@ fn arguments(machine: &Machine, daemon: Daemon, config: &LabConfig) -> Vec<Strin
     let run_dir = run_dir(machine).display().to_string();
     match daemon {
         Daemon::Dataplane => {
-            let own = ["--run-dir", &run_dir, "--uplink", NIC, "--cores", &cores(config.workers)]
+            let own = ["--run-dir", &run_dir, "--uplink", NIC, "--workers", &config.workers.to_string()]
                 .map(str::to_owned);
             own.into_iter().chain(config.dataplane_args.iter().cloned()).collect()
         }
@@ -180,12 +180,6 @@ fn arguments(machine: &Machine, daemon: Daemon, config: &LabConfig) -> Vec<Strin
                 .collect()
         }
     }
-}
-
-/// Workers go round the machine's cores: every node of a lab shares them.
-fn cores(workers: usize) -> String {
-    let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    (0..workers).map(|worker| (worker % available).to_string()).collect::<Vec<_>>().join(",")
 }
 
 fn end(machine: &Machine, daemon: Daemon, process: Process, signal: Signal) -> Result<(), LabError> {
