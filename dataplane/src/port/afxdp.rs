@@ -20,6 +20,8 @@ const DESCRIPTORS: usize = 256;
 const IDLE_FILL: u32 = 64;
 /// Chunks the busiest port keeps there. Fewer cost a stream of superframes retransmissions.
 const BUSY_FILL: u32 = 2048;
+/// How many times what a turn has taken is lent for the next: a worker that shares its core may be away for some turns.
+const AHEAD: u32 = 16;
 /// Turns without traffic after which a port counts as idle.
 const IDLE_TURNS: u32 = 10_000;
 /// The part of an area's chunks that is left for idle ports and for frames on their way when busy ones take what they can.
@@ -57,10 +59,10 @@ impl AfXdpPort {
         }
     }
 
-    /// Keeps four times what the busiest turn of late has taken. What is lent stays so; it is just not made up for when
+    /// Keeps a multiple of what the busiest turn of late has taken. What is lent stays so; it is just not made up for when
     /// the port falls idle.
     fn follow_use(&mut self, descriptors: usize) {
-        let wanted = (4 * descriptors as u32).clamp(IDLE_FILL, BUSY_FILL);
+        let wanted = (AHEAD * descriptors as u32).clamp(IDLE_FILL, BUSY_FILL);
         if descriptors > 0 {
             self.fill = self.fill.max(wanted);
             self.quiet_turns = 0;
