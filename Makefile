@@ -7,6 +7,8 @@ PACKAGES := clang llvm libbpf-dev linux-libc-dev pkg-config make gcc libc6-dev \
 	iproute2 iptables nftables ethtool iperf3 tcpdump iputils-ping procps util-linux
 # Labs run two at a time: each measures on the same cores.
 LAB_THREADS ?= 2
+# A failed check says what and where; the way through the test harness adds nothing.
+export RUST_LIB_BACKTRACE ?= 0
 
 .PHONY: help deps build demo test fmt lint unit labs fuzz-replay clean-labs
 

@@ -73,36 +73,26 @@ fn a_transfer_arrives_whole() -> Result<()> {
 fn nothing_of_a_lab_stays_behind_also_when_its_maker_was_killed() -> Result<()> {
     let before = traces();
     let Some(lab) = support::lab(kernel_pair())? else { return Ok(()) };
-    let name = lab.state().config.name.clone();
-    ensure!(traces() != before, "this test sees nothing of a lab");
+    let (name, directory) = (lab.state().config.name.clone(), lab.state().directory.clone());
     let seen_elsewhere = Lab::open(&name)?;
     ensure!(seen_elsewhere.address("kernel2-pod2")? == lab.address("kernel2-pod2")?);
+    ensure!(directory.exists() && !process::marked(&name).is_empty(), "this test sees nothing of a lab");
     // As if killed: no destructor runs, and somebody else finds what is left.
     std::mem::forget(lab);
     Lab::remove(&name)?;
-    ensure!(process::marked(&name).is_empty());
-    // The kernel takes namespaces away in the background, and other tests have labs of their own at the same time.
+    ensure!(!directory.exists() && process::marked(&name).is_empty());
+    // The kernel takes namespaces away in the background.
     let gone = process::wait_until(Duration::from_secs(20), || traces().is_subset(&before));
     ensure!(gone, "left behind: {:?}", traces().difference(&before).collect::<Vec<_>>());
     Ok(())
 }
 
-/// Directories, mounts, links and namespaces that can be seen from here, without those of other labs.
+/// Mounts, links and named namespaces of the host, where nothing of a lab may be at any time.
 fn traces() -> BTreeSet<String> {
-    let own = format!("t{}-", std::process::id());
     let lines = |file: &str| fs::read_to_string(file).unwrap_or_default();
-    let mounts = lines("/proc/self/mountinfo");
     let links = lines("/proc/net/dev");
-    let link_names = links.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
-    let folders = fs::read_dir(headrace_lab::ROOT).into_iter().flatten().flatten();
-    let folders = folders.filter_map(|entry| entry.file_name().into_string().ok());
+    let links = links.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
     let named = fs::read_dir("/run/netns").into_iter().flatten().flatten();
     let named = named.filter_map(|entry| entry.file_name().into_string().ok());
-    mounts
-        .lines()
-        .map(str::to_owned)
-        .chain(link_names)
-        .chain(folders.filter(|name| name.starts_with(&own)))
-        .chain(named)
-        .collect()
+    lines("/proc/self/mountinfo").lines().map(str::to_owned).chain(links).chain(named).collect()
 }
