@@ -43,6 +43,10 @@ fn translate(packet: &mut Packet, kind: (u8, u8), cx: &mut Context<'_>) -> Verdi
         return Verdict::Drop(DropReason::IcmpErrorMalformed);
     };
     let Some(quote) = quoted(message) else { return Verdict::Drop(DropReason::IcmpErrorMalformed) };
+    // A pod is no router: it can only speak of what it has received itself.
+    if cx.tables.ports.get(packet.port).is_some() && packet.ip.src != quote.dst {
+        return Verdict::Drop(DropReason::IcmpErrorUnrelated);
+    }
     let Some((key, flow)) = flow_of(&quote, cx) else { return unrelated(packet, &quote) };
     // An error goes to the sender of what it quotes; any other is a forgery.
     if packet.ip.dst != quote.src {
@@ -56,6 +60,10 @@ fn translate(packet: &mut Packet, kind: (u8, u8), cx: &mut Context<'_>) -> Verdi
         cx.flows.limit_partner(&key, &flow, mss, true);
     }
     let answer = flow.rewrite;
+    let way = route::resolved(route::towards(answer.dst, Transit::Allowed, cx), cx);
+    if matches!(way, Verdict::Wait(_)) {
+        return way;
+    }
     // The quote lies in the first chunk; a long error may go on in others.
     let head = cx.pools.head_mut(&packet.frame);
     let end = end.min(head.len());
@@ -69,7 +77,7 @@ fn translate(packet: &mut Packet, kind: (u8, u8), cx: &mut Context<'_>) -> Verdi
     }
     packet.ip.src = src;
     packet.ip.dst = answer.dst;
-    route::towards(answer.dst, Transit::Allowed, cx)
+    way
 }
 
 /// The flow of packets that answer the quoted one.

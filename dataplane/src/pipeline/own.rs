@@ -28,13 +28,12 @@ fn answer(packet: &mut Packet, cx: &mut Context<'_>) -> Verdict {
         }
         _ => return Verdict::Drop(DropReason::ToGateway),
     }
+    let way = route::resolved(route::towards(packet.ip.src, Transit::Allowed, cx), cx);
+    let Verdict::Forward(out) = way else { return way };
     let bytes = &mut cx.pools.head_mut(&packet.frame)[EthernetHeader::LEN..];
     if echo_reply_in_place(bytes, &packet.ip).is_err() {
         return Verdict::Drop(DropReason::HeaderSplit);
     }
     std::mem::swap(&mut packet.ip.src, &mut packet.ip.dst);
-    match route::towards(packet.ip.dst, Transit::Allowed, cx) {
-        Verdict::Forward(out) => Verdict::Reply(out),
-        other => other,
-    }
+    Verdict::Reply(out)
 }

@@ -36,16 +36,24 @@ impl Budget {
 pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
     for packet in burst.iter_mut() {
         let Verdict::Refuse(error, reason) = packet.verdict else { continue };
-        cx.stats.drop_frame(reason);
-        packet.verdict = match answer(packet, error, cx) {
-            Some(verdict) => verdict,
-            None => Verdict::Drop(DropReason::IcmpErrorSuppressed),
-        };
+        packet.verdict = answer(packet, error, cx).unwrap_or(Verdict::Drop(DropReason::IcmpErrorSuppressed));
+        if !matches!(packet.verdict, Verdict::Wait(_)) {
+            cx.stats.drop_frame(reason);
+        }
     }
 }
 
 fn answer(packet: &mut Packet, error: IcmpError, cx: &mut Context<'_>) -> Option<Verdict> {
-    if !may_answer_with_error(&packet.ip, false) || !cx.state.icmp_budget.take(cx.now) {
+    if !may_answer_with_error(&packet.ip, false) {
+        return None;
+    }
+    let way = route::resolved(route::towards(packet.ip.src, Transit::Allowed, cx), cx);
+    let out = match way {
+        Verdict::Forward(out) => out,
+        Verdict::Wait(_) => return Some(way),
+        _ => return None,
+    };
+    if !cx.state.icmp_budget.take(cx.now) {
         return None;
     }
     let frame = write(packet, error, cx)?;
@@ -56,10 +64,7 @@ fn answer(packet: &mut Packet, error: IcmpError, cx: &mut Context<'_>) -> Option
     packet.ip = parse_ipv4(&bytes[EthernetHeader::LEN..], ether.l3_len).ok()?;
     packet.flow = None;
     cx.stats.hot().icmp_errors_sent.add(1);
-    match route::towards(packet.ip.dst, Transit::Allowed, cx) {
-        Verdict::Forward(out) => Some(Verdict::Reply(out)),
-        _ => None,
-    }
+    Some(Verdict::Reply(out))
 }
 
 /// A frame with the error; MAC addresses are filled in when it leaves.

@@ -9,7 +9,7 @@ use crate::burst::{Burst, Packet, Verdict};
 use crate::drop_reason::DropReason;
 use crate::port::PortIndex;
 use crate::tables::routes::Out;
-use crate::tables::{HopIndex, PeerIndex, Route};
+use crate::tables::{HopIndex, Peer, PeerIndex, Route};
 
 /// Gives packets of known flows their way out, then makes every packet that leaves by the uplink sure of its next hop.
 pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
@@ -17,11 +17,7 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
         packet.verdict = by_flow(packet, cx);
     }
     for packet in burst.iter_mut() {
-        if let Verdict::Forward(out) | Verdict::Reply(out) = packet.verdict
-            && let Some(hop) = hop_of(out, cx)
-        {
-            packet.verdict = with_known_mac(hop, packet.verdict, cx);
-        }
+        packet.verdict = resolved(packet.verdict, cx);
     }
 }
 
@@ -69,12 +65,9 @@ fn by_flow(packet: &mut Packet, cx: &mut Context<'_>) -> Verdict {
 
 fn to_peer(index: PeerIndex, cx: &Context<'_>) -> Verdict {
     match cx.tables.peers.get(index) {
-        Some(peer) if peer.direct => match peer.hop {
-            Some(hop) => Verdict::Forward(Out::Wire(hop)),
-            None => Verdict::Drop(DropReason::NoRoute),
-        },
-        Some(_) => Verdict::Forward(Out::Tunnel(index)),
-        None => Verdict::Drop(DropReason::NoRoute),
+        Some(Peer { hop: Some(hop), direct: true, .. }) => Verdict::Forward(Out::Wire(*hop)),
+        Some(Peer { hop: Some(_), direct: false, .. }) => Verdict::Forward(Out::Tunnel(index)),
+        Some(Peer { hop: None, .. }) | None => Verdict::Drop(DropReason::NoRoute),
     }
 }
 
@@ -93,7 +86,11 @@ fn hop_of(out: Out, cx: &Context<'_>) -> Option<HopIndex> {
     }
 }
 
-fn with_known_mac(hop: HopIndex, verdict: Verdict, cx: &Context<'_>) -> Verdict {
+/// The verdict itself, or [`Verdict::Wait`] when the next hop's MAC address is not known yet. Stages that write an answer
+/// or a translation ask before they do, since a packet that waits begins again with the bytes it came in with.
+pub fn resolved(verdict: Verdict, cx: &Context<'_>) -> Verdict {
+    let (Verdict::Forward(out) | Verdict::Reply(out)) = verdict else { return verdict };
+    let Some(hop) = hop_of(out, cx) else { return verdict };
     match cx.tables.hops.get(hop) {
         Some((_, Some(_))) => verdict,
         Some((address, None)) => Verdict::Wait(address),

@@ -1,11 +1,10 @@
 //! Packets that wait for a next hop's MAC address: one per address, for a few seconds (RFC 1122 2.3.2.2).
+//!
+//! A packet that waits is as it came in: no stage rewrites bytes before it knows that the packet can leave.
 
 use std::net::Ipv4Addr;
 
 use arrayvec::ArrayVec;
-use headrace_wire::Header;
-use headrace_wire::ethernet::EthernetHeader;
-use headrace_wire::parse::parse_ipv4;
 
 use crate::burst::{Burst, Packet, Verdict};
 use crate::drop_reason::DropReason;
@@ -64,19 +63,7 @@ impl WaitingRoom {
                 at += 1;
                 continue;
             }
-            let mut packet = self.list.remove(at).packet;
-            // Its bytes may have been translated before it had to wait.
-            let bytes = &cx.pools.head(&packet.frame)[EthernetHeader::LEN..];
-            match parse_ipv4(bytes, packet.frame.len() - EthernetHeader::LEN) {
-                Ok(ip) => {
-                    packet.ip = ip;
-                    burst.push(packet);
-                }
-                Err(_) => {
-                    cx.stats.drop_frame(DropReason::BadIpv4Header);
-                    cx.pools.free(packet.frame);
-                }
-            }
+            burst.push(self.list.remove(at).packet);
         }
         !burst.is_empty()
     }
