@@ -52,7 +52,7 @@ drop_reasons! {
     InvalidSource = "invalid_source",
     /// Multicast or broadcast destination.
     Multicast = "multicast",
-    /// A pod sent from an address that is not its own.
+    /// A source address that is not the sender's: a pod sent from another one, or somebody on the wire from one of ours.
     SpoofedSource = "spoofed_source",
     /// A pod sent to a MAC address that is not its gateway's.
     NotToGateway = "not_to_gateway",

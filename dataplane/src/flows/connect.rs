@@ -95,7 +95,16 @@ impl Flows {
             service: false,
             ..*flow
         };
-        self.insert(key, &follower, now, stats);
+        if let Insert::Exists { slot, .. } = self.insert(key, &follower, now, stats) {
+            // Identifications come round again, and an earlier datagram may have gone elsewhere.
+            self.map.update(slot, &key.pack(), |value| *value = follower.pack());
+            self.map.touch(slot, &key.pack(), now);
+        }
+    }
+
+    /// Lets later fragments of a datagram follow nothing.
+    pub fn forget_fragments(&self, key: &FlowKey) {
+        self.map.remove_key(&key.pack());
     }
 
     fn reserve(

@@ -4,12 +4,11 @@
 //! into [`to_service`] and [`source`].
 
 use headrace_wire::icmp4::IcmpError;
-use headrace_wire::ipv4::is_valid_source;
 use headrace_wire::nat::Rewrite;
 use headrace_wire::parse::{Fragment, L4};
 
 use super::Context;
-use super::flow::{announced_mss, begins_tcp, frontend};
+use super::flow::{self, announced_mss, begins_tcp, frontend};
 use super::route::{self, Transit};
 use crate::burst::{Burst, Packet, Verdict};
 use crate::drop_reason::DropReason;
@@ -32,6 +31,11 @@ struct Target {
 }
 
 fn decide(packet: &mut Packet, cx: &mut Context<'_>) -> Verdict {
+    // A packet before it in the burst may have made its flow.
+    packet.flow = flow::find(packet, cx);
+    if packet.flow.is_some() {
+        return Verdict::Undecided;
+    }
     if route::came_plain(packet) && !may_come_plain(packet, cx) {
         return Verdict::Punt;
     }
@@ -55,16 +59,10 @@ fn decide(packet: &mut Packet, cx: &mut Context<'_>) -> Verdict {
     connect(packet, &target, out, cx)
 }
 
-/// Packets without a tunnel that are ours: to a pod of this node, or from a peer's pod to the node. All others that the
-/// XDP program stole and no flow knows are the node's.
+/// Packets without a tunnel that are ours: to a pod of this node. All others that the XDP program stole and no flow knows
+/// are the node's.
 fn may_come_plain(packet: &Packet, cx: &Context<'_>) -> bool {
-    let from_pods =
-        cx.tables.peers.list.iter().any(|p| p.pod_cidrs.iter().any(|c| c.contains(packet.ip.src)));
-    let spoofed = cx.node.pod_cidr.contains(packet.ip.src)
-        || cx.node.local.contains(&packet.ip.src)
-        || !is_valid_source(packet.ip.src);
-    let to_pod = cx.node.pod_cidr.contains(packet.ip.dst);
-    !spoofed && (to_pod || from_pods)
+    cx.node.pod_cidr.contains(packet.ip.dst)
 }
 
 /// The endpoint, when the destination is a Service; else the destination itself.
@@ -174,6 +172,7 @@ fn connect(packet: &mut Packet, target: &Target, out: Out, cx: &mut Context<'_>)
         cx.flows.limit_partner(&key, &flow, mss, false);
     }
     packet.flow = Some((key, flow));
+    flow::lead_fragments(packet, cx);
     // Another worker may have made it first, with another endpoint: its way out counts.
     Verdict::Undecided
 }

@@ -3,7 +3,7 @@
 use headrace_wire::Header;
 use headrace_wire::ethernet::EthernetHeader;
 use headrace_wire::ipv4::Protocol;
-use headrace_wire::parse::{Ipv4Packet, L4};
+use headrace_wire::parse::{Fragment, Ipv4Packet, L4};
 use headrace_wire::tcp::{self, TcpFlags};
 
 use super::Context;
@@ -19,10 +19,8 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
         cx.flows.map().prefetch(cx.flows.map().hash(&key));
     }
     for packet in burst.iter_mut().filter(|p| p.verdict == Verdict::Undecided) {
-        if matches!(packet.ip.l4, L4::IcmpError { .. }) {
-            continue;
-        }
         packet.flow = find(packet, cx);
+        lead_fragments(packet, cx);
         let counter = match packet.flow {
             Some(_) => &cx.stats.hot().flow_hits,
             None => &cx.stats.hot().flow_misses,
@@ -31,7 +29,11 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
     }
 }
 
-fn find(packet: &Packet, cx: &mut Context<'_>) -> Option<(FlowKey, Flow)> {
+/// The flow of a packet, with what the packet says of its connection noted. ICMP errors belong to none.
+pub fn find(packet: &Packet, cx: &mut Context<'_>) -> Option<(FlowKey, Flow)> {
+    if matches!(packet.ip.l4, L4::IcmpError { .. }) {
+        return None;
+    }
     let key = FlowKey::of(&packet.ip);
     let mut flow = cx.flows.find(&key, cx.now)?;
     match packet.ip.l4 {
@@ -54,6 +56,21 @@ fn find(packet: &Packet, cx: &mut Context<'_>) -> Option<(FlowKey, Flow)> {
         L4::IcmpEcho { .. } | L4::IcmpError { .. } | L4::Icmp { .. } | L4::Other | L4::Later => {}
     }
     Some((key, flow))
+}
+
+/// What was decided for a first fragment holds for the later ones of its datagram, which have no ports; what was decided
+/// for an earlier datagram of the same identification does not.
+pub fn lead_fragments(packet: &Packet, cx: &mut Context<'_>) {
+    if packet.ip.fragment != Fragment::First {
+        return;
+    }
+    let fragments = FlowKey::of_fragments(&packet.ip);
+    match &packet.flow {
+        Some((key, flow)) if flow.translates(key) => {
+            cx.flows.follow_fragments(&fragments, flow, cx.now, cx.stats.hot());
+        }
+        _ => cx.flows.forget_fragments(&fragments),
+    }
 }
 
 /// A client that uses the ports of a closed connection again opens a new one: it may get another endpoint.

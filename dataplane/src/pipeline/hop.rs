@@ -6,6 +6,7 @@ use headrace_wire::parse::{Fragment, L4};
 use super::Context;
 use crate::burst::{Burst, Packet, Verdict};
 use crate::drop_reason::DropReason;
+use crate::port::PortIndex;
 use crate::tables::routes::Out;
 use crate::tables::{Node, Tables, VXLAN_OVERHEAD};
 
@@ -18,17 +19,17 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
         let Verdict::Forward(out) = packet.verdict else { continue };
         if packet.ip.ttl <= 1 {
             packet.verdict = Verdict::Refuse(IcmpError::TimeExceeded, DropReason::TtlExceeded);
-        } else if too_big(packet, mtu(out, cx.tables, cx.node)) {
-            let next_hop_mtu = mtu(out, cx.tables, cx.node);
+        } else if too_big(packet, mtu(packet.port, out, cx.tables, cx.node)) {
+            let next_hop_mtu = mtu(packet.port, out, cx.tables, cx.node);
             let error = IcmpError::FragmentationNeeded { next_hop_mtu };
             packet.verdict = Verdict::Refuse(error, DropReason::TooBig);
         }
-        make_room_for_fragments(packet, cx);
     }
 }
 
-/// The largest IP packet that a way takes, in bytes.
-pub fn mtu(out: Out, tables: &Tables, node: &Node) -> u16 {
+/// The largest IP packet from a port that a way takes, in bytes.
+pub fn mtu(from: PortIndex, out: Out, tables: &Tables, node: &Node) -> u16 {
+    let of_sender = tables.ports.get(from).and_then(|pod| pod.path_mtu).unwrap_or(LARGEST);
     match out {
         Out::Host => LARGEST,
         Out::Pod(port) => match tables.ports.get(port) {
@@ -37,8 +38,8 @@ pub fn mtu(out: Out, tables: &Tables, node: &Node) -> u16 {
             }
             _ => LARGEST,
         },
-        Out::Tunnel(_) => node.uplink_mtu.saturating_sub(VXLAN_OVERHEAD),
-        Out::Wire(_) => node.uplink_mtu,
+        Out::Tunnel(_) => node.uplink_mtu.saturating_sub(VXLAN_OVERHEAD).min(of_sender),
+        Out::Wire(_) => node.uplink_mtu.min(of_sender),
     }
 }
 
@@ -51,16 +52,4 @@ pub fn is_segmentable(packet: &Packet) -> bool {
 
 fn too_big(packet: &Packet, mtu: u16) -> bool {
     packet.ip.total_len > mtu && packet.ip.dont_fragment && !is_segmentable(packet)
-}
-
-/// The decision about a first fragment holds for the others of its datagram.
-fn make_room_for_fragments(packet: &Packet, cx: &mut Context<'_>) {
-    if packet.ip.fragment == Fragment::First
-        && let Some((whole, flow)) = &packet.flow
-        && flow.translates(whole)
-        && matches!(packet.verdict, Verdict::Forward(_))
-    {
-        let key = crate::flows::FlowKey::of_fragments(&packet.ip);
-        cx.flows.follow_fragments(&key, flow, cx.now, cx.stats.hot());
-    }
 }

@@ -121,6 +121,13 @@ fn from_uplink(frame: &Frame, cx: &mut Context<'_>) -> Result<Admission, DropRea
     if is_tunnel {
         return decapsulate(frame, &outer, cx);
     }
+    if !is_valid_source(outer.src) {
+        return Err(DropReason::InvalidSource);
+    }
+    // Pods and the node itself are on this side: nobody on the wire may speak for them, not even in a known flow.
+    if cx.node.pod_cidr.contains(outer.src) || cx.node.local.contains(&outer.src) {
+        return Err(DropReason::SpoofedSource);
+    }
     Ok(Admission::Packet(Admitted { tunnel: 0, peer: None, ip: outer }))
 }
 

@@ -59,7 +59,7 @@ fn send(packet: Packet, out: Out, ports: &mut PortSet, coalescer: &mut Coalescer
         return end(packet.frame, reason, cx);
     };
     let area = if port == PortIndex::UPLINK { AreaId::Uplink } else { AreaId::Pods };
-    let mtu = usize::from(hop::mtu(out, cx.tables, cx.node));
+    let mtu = usize::from(hop::mtu(packet.port, out, cx.tables, cx.node));
     if packet.frame.area() == area && area == AreaId::Pods && usize::from(packet.ip.total_len) <= mtu {
         return hand_over(packet, port, &envelope, ports, cx);
     }
