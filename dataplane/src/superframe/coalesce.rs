@@ -4,6 +4,8 @@
 //! the rules of Linux's tcp_gro_receive. Every segment's own checksum is verified while its payload is copied, so a
 //! corrupt one goes on alone and still fails at its receiver.
 
+use std::net::Ipv4Addr;
+
 use arrayvec::ArrayVec;
 use headrace_wire::Header;
 use headrace_wire::checksum::{PieceSum, Sum, pseudo_header, sum};
@@ -71,6 +73,7 @@ impl Coalescer {
     ) -> bool {
         let mut headers = [0; HEADERS];
         let Some(header_len) = copy_headers(pools, frame, ip, target.envelope, &mut headers) else {
+            self.finish_between(target.port, ip, pools, emit);
             return false;
         };
         let at = self.open.iter().position(|o| o.port == target.port && o.is_of(&headers));
@@ -96,6 +99,22 @@ impl Coalescer {
                 true
             }
             None => false,
+        }
+    }
+
+    /// A TCP packet that is not even looked at must not overtake its connection's packets that are being merged.
+    fn finish_between(
+        &mut self,
+        port: PortIndex,
+        ip: &Ipv4Packet,
+        pools: &mut Pools,
+        emit: &mut impl FnMut(&mut Pools, Finished),
+    ) {
+        let overtakes = |open: &Open| {
+            ip.protocol == Protocol::TCP && open.port == port && open.is_between(ip.src, ip.dst)
+        };
+        while let Some(at) = self.open.iter().position(overtakes) {
+            self.open.swap_remove(at).finish(pools, emit);
         }
     }
 
@@ -146,6 +165,11 @@ impl Open {
         // Addresses and ports lie together when there are no options.
         const TUPLE: std::ops::Range<usize> = ETHERNET + 12..TCP_AT + 4;
         self.headers[TUPLE] == headers[TUPLE]
+    }
+
+    /// Whether its packets have these addresses.
+    fn is_between(&self, src: Ipv4Addr, dst: Ipv4Addr) -> bool {
+        Ipv4Header::of(&self.headers[ETHERNET..]).is_some_and(|ip| (ip.src(), ip.dst()) == (src, dst))
     }
 
     /// Whether it is the next segment, with headers that say nothing new.

@@ -110,9 +110,10 @@ fn write(
         let l4_len = (headers.len() - l4_at + len) as u16;
         let all = writer.headers(pools.get_mut(job.area), headers.len());
         let (before, l4) = all.split_at_mut(l4_at);
-        let addresses = Ipv4Header::of(&before[job.envelope.len()..])?;
-        let pseudo = pseudo_header(addresses.src(), addresses.dst(), job.ip.protocol, l4_len);
-        settle(l4, job.ip, pseudo + payload);
+        if let Some(ip) = Ipv4Header::of(&before[job.envelope.len()..]) {
+            let pseudo = pseudo_header(ip.src(), ip.dst(), job.ip.protocol, l4_len);
+            settle(l4, job.ip, pseudo + payload);
+        }
     }
     let mut new = writer.finish(pools.get_mut(job.area));
     new.checksum = checksum;
