@@ -232,7 +232,7 @@ impl Tables {
             node: None,
             ports: Arc::default(),
             routes: Arc::default(),
-            services: Services::default(),
+            services: Services::beginning_at(route_generation as u16),
             peers: Arc::default(),
             hops: Arc::default(),
             route_generation,

@@ -60,6 +60,11 @@ impl Default for Services {
 }
 
 impl Services {
+    /// None yet. A process begins with a generation that flows of an earlier one do not have.
+    pub fn beginning_at(generation: u16) -> Self {
+        Self { generation, ..Self::default() }
+    }
+
     /// The Service behind a frontend.
     pub fn get(&self, key: &FrontendKey) -> Option<&Arc<Service>> {
         self.shards[shard(key)].get(key)
