@@ -41,7 +41,8 @@ fn arp_for_the_gateway_is_answered_and_all_else_ignored() {
 #[test]
 fn the_gateway_answers_ping_from_everywhere() {
     let mut w = World::new();
-    for (at, source) in [(PodA, "10.1.0.2"), (Host, "10.1.0.0"), (Host, "192.168.7.10"), (NodeB, "10.1.1.9")] {
+    for (at, source) in [(PodA, "10.1.0.2"), (Host, "10.1.0.0"), (Host, "192.168.7.10"), (NodeB, "10.1.1.9")]
+    {
         for gateway in ["169.254.1.1", "10.1.0.1"] {
             let request = ping(source, gateway, 5);
             w.pass(at, &request, at, &request.back());

@@ -1,4 +1,16 @@
 //! Who sends what, what comes out where, what is dropped why.
 
+mod cluster;
+mod coalescing;
+mod connections;
+mod fragments;
 mod gateway;
+mod hostile;
+mod icmp_errors;
+mod masquerade;
+mod neighbors;
+mod node;
+mod resources;
 mod same_node;
+mod services;
+mod tunnel;

@@ -6,7 +6,7 @@ use headrace_wire::tcp::TcpFlags;
 use crate::walk::World;
 use crate::walk::oracle::segments;
 use crate::walk::packet::{Sum, ping, syn, syn_ack, tcp, udp};
-use crate::walk::place::At::{PodA, PodB, Plain};
+use crate::walk::place::At::{Plain, PodA, PodB};
 
 const A: &str = "10.1.0.2:4000";
 const B: &str = "10.1.0.3:80";
@@ -62,7 +62,8 @@ fn a_partial_checksum_is_kept_where_the_port_takes_it_and_completed_elsewhere() 
 #[test]
 fn a_port_without_superframes_gets_segments() {
     let mut w = World::new();
-    let big = tcp(A, "10.1.0.4:80").flags(TcpFlags::ACK | TcpFlags::PSH | TcpFlags::FIN).timestamps().data(10_000);
+    let big =
+        tcp(A, "10.1.0.4:80").flags(TcpFlags::ACK | TcpFlags::PSH | TcpFlags::FIN).timestamps().data(10_000);
     let out = w.send(PodA, &[big.checksum(Sum::Partial)]).all(Plain);
     assert_eq!(out, segments(&big.hop(), 1450 - 52));
     w.drop(PodA, &big.checksum(Sum::Wrong), DropReason::BadChecksum);

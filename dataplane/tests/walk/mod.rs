@@ -17,14 +17,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, bounded};
 use headrace_dataplane::drop_reason::DropReason;
-use headrace_dataplane::flows::{Flows, Seconds};
+use headrace_dataplane::flows::{Flow, FlowKey, Flows, Seconds};
 use headrace_dataplane::frames::{AreaId, Pool, Pools};
 use headrace_dataplane::port::memory::{MemoryPort, Outside};
 use headrace_dataplane::port::{Capabilities, PortIndex};
 use headrace_dataplane::stats::{Counter, Hot, WorkerStats};
 use headrace_dataplane::tables::Tables;
 use headrace_dataplane::worker::{Shared, Worker};
-use headrace_flowmap::{FlowMap, Geometry};
+use headrace_flowmap::{Entry, FlowMap, Geometry};
 
 use capture::Capture;
 use desired::Desired;
@@ -201,9 +201,7 @@ impl World {
         }
         let drops = self.all_drops();
         let before = std::mem::replace(&mut self.drops, drops);
-        let since = |(label, n): (&&'static str, &u64)| {
-            (*label, n - before.get(label).copied().unwrap_or(0))
-        };
+        let since = |(label, n): (&&'static str, &u64)| (*label, n - before.get(label).copied().unwrap_or(0));
         let drops = self.drops.iter().map(since).filter(|(_, n)| *n > 0).collect();
         self.balance();
         Outcome { out, drops }
@@ -277,10 +275,22 @@ impl World {
         self.shared.flows.map().len()
     }
 
+    /// Connections of which one direction is gone, and when the entry idle for longest was used last.
+    pub(crate) fn halves_and_oldest(&self) -> (usize, Seconds) {
+        let map = self.shared.flows.map();
+        let has_partner = |entry: &Entry| {
+            let key = FlowKey::unpack(&entry.key).unwrap();
+            let partner = Flow::unpack(entry.slot, entry.value).partner_key(&key).pack();
+            map.lookup(&partner, map.hash(&partner)).is_some()
+        };
+        let halves = map.iter().filter(|entry| !has_partner(entry)).count();
+        (halves, map.iter().map(|entry| entry.last_seen).min().unwrap_or(self.now))
+    }
+
     /// Takes a port away from all workers.
     pub(crate) fn unplug(&mut self, at: At) {
         for node in &mut self.nodes {
-            drop(node.worker.detach(at.port()));
+            node.worker.detach(at.port());
             node.outsides.remove(&at.port());
         }
     }
@@ -330,9 +340,8 @@ impl Outcome {
         for reason in drops {
             *expected_drops.entry(reason.label()).or_insert(0) += 1;
         }
-        let same = |((at, got), (to, expected)): (&(At, Packet), &(At, Packet))| {
-            at == to && expected.describes(got)
-        };
+        let same =
+            |((at, got), (to, expected)): (&(At, Packet), &(At, Packet))| at == to && expected.describes(got);
         let alike = out.len() == self.out.len() && self.out.iter().zip(out).all(same);
         assert!(
             alike && self.drops == expected_drops,
@@ -355,7 +364,10 @@ impl Outcome {
     /// All packets, when nothing was dropped and all came out at one place.
     #[track_caller]
     pub(crate) fn all(self, at: At) -> Vec<Packet> {
-        assert!(self.drops.is_empty() && self.out.iter().all(|(a, _)| *a == at), "not all at {at:?}: {self:#?}");
+        assert!(
+            self.drops.is_empty() && self.out.iter().all(|(a, _)| *a == at),
+            "not all at {at:?}: {self:#?}"
+        );
         self.out.into_iter().map(|(_, packet)| packet).collect()
     }
 }

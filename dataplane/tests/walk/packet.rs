@@ -112,10 +112,6 @@ pub(crate) fn ping(src: &str, dst: &str, id: u16) -> Packet {
     icmp(src, dst, 8, 0, [(id >> 8) as u8, id as u8, 0, 1]).data(40)
 }
 
-pub(crate) fn pong(src: &str, dst: &str, id: u16) -> Packet {
-    icmp(src, dst, 0, 0, [(id >> 8) as u8, id as u8, 0, 1]).data(40)
-}
-
 pub(crate) fn icmp(src: &str, dst: &str, icmp_type: u8, code: u8, rest: [u8; 4]) -> Packet {
     packet(end(src), end(dst), Body::Icmp { icmp_type, code, rest })
 }
@@ -153,10 +149,6 @@ impl Packet {
 
     pub(crate) fn id(&self, id: u16) -> Self {
         Self { id: Some(id), ..self.clone() }
-    }
-
-    pub(crate) fn any_id(&self) -> Self {
-        Self { id: None, ..self.clone() }
     }
 
     pub(crate) fn may_be_fragmented(&self) -> Self {
@@ -281,7 +273,8 @@ impl Packet {
         assert_eq!(ip.header_checksum, ip.calc_header_checksum(), "IPv4 header checksum");
         let l4 = &bytes[ip.header_len()..usize::from(ip.total_len)];
         let body = Body::Other(ip.protocol.0);
-        let (src, dst) = (SocketAddrV4::new(ip.source.into(), 0), SocketAddrV4::new(ip.destination.into(), 0));
+        let (src, dst) =
+            (SocketAddrV4::new(ip.source.into(), 0), SocketAddrV4::new(ip.destination.into(), 0));
         let mut read = packet(src, dst, body);
         read.ttl = ip.time_to_live;
         read.tos = ip.dscp.value() << 2 | ip.ecn.value();
@@ -355,9 +348,7 @@ impl Packet {
         let value = match self.checksum {
             Sum::Right => return,
             Sum::Wrong => u16::from_be_bytes([bytes[at], bytes[at + 1]]) ^ 0x5a5a,
-            Sum::Partial => {
-                partial_sum(self.src.octets(), self.dst.octets(), protocol, bytes.len() - ip_len)
-            }
+            Sum::Partial => partial_sum(self.src.octets(), self.dst.octets(), protocol, bytes.len() - ip_len),
             Sum::Absent => 0,
         };
         bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());

@@ -123,7 +123,8 @@ impl Vxlan {
     /// The frame around a VXLAN header and what follows.
     pub(crate) fn around_vxlan(&self, payload: &[u8]) -> Vec<u8> {
         let src = self.src.parse::<std::net::Ipv4Addr>().unwrap().octets();
-        let mut ip = etherparse::Ipv4Header::new(0, 64, etherparse::IpNumber::UDP, src, [192, 168, 7, 10]).unwrap();
+        let mut ip =
+            etherparse::Ipv4Header::new(0, 64, etherparse::IpNumber::UDP, src, [192, 168, 7, 10]).unwrap();
         ip.dscp = (self.tos >> 2).try_into().unwrap();
         ip.ecn = (self.tos & 3).try_into().unwrap();
         let ip = etherparse::IpHeaders::Ipv4(ip, Default::default());

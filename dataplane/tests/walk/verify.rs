@@ -1,6 +1,6 @@
 //! Checks of all that comes out and that no walk needs to repeat: MAC addresses, tunnel headers, checksum state.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use etherparse::{Ethernet2Header, Ipv4Header, UdpHeader};
 use headrace_dataplane::frames::Checksum;
@@ -34,7 +34,11 @@ pub(super) fn frame(port: At, sent: &Sent, desired: &Desired) -> Option<(At, Pac
         _ => (port, ETHERNET, outer),
     };
     let (src, dst) = macs(at, &packet, desired);
-    assert_eq!((MacAddr(ether.source), MacAddr(ether.destination)), (src, dst), "MAC addresses of {packet:?}");
+    assert_eq!(
+        (MacAddr(ether.source), MacAddr(ether.destination)),
+        (src, dst),
+        "MAC addresses of {packet:?}"
+    );
     checksum_state(sent, at_byte, &packet);
     Some((at, packet))
 }
@@ -83,14 +87,20 @@ fn tunnel(bytes: &[u8], outer: &Packet, desired: &Desired) -> (At, Packet) {
 fn macs(at: At, packet: &Packet, desired: &Desired) -> (MacAddr, MacAddr) {
     let hop = |to: Ipv4Addr| desired.facts.neighbors[&desired.facts.next_hop(to).unwrap()];
     let peer = |node: At| desired.peers.iter().find(|p| p.vtep_mac == node.vtep()).unwrap().address;
+    // Pods of nodes without a tunnel lie behind their node.
+    let owner = desired.peers.iter().find(|p| p.pod_cidrs.iter().any(|c| c.contains(packet.dst.into())));
     match at {
         At::PodA | At::PodB | At::Plain => (GATEWAY_MAC, at.pod_mac()),
         At::Host => (GATEWAY_MAC, HOST_MAC),
-        At::Wire => (UPLINK_MAC, hop(packet.dst)),
-        At::NodeB | At::NodeC => match peer(at) {
-            std::net::IpAddr::V4(address) => (UPLINK_MAC, hop(address)),
-            std::net::IpAddr::V6(address) => panic!("{address} is no tunnel of this node"),
-        },
+        At::Wire => (UPLINK_MAC, hop(owner.map_or(packet.dst, |p| v4(p.address)))),
+        At::NodeB | At::NodeC => (UPLINK_MAC, hop(v4(peer(at)))),
+    }
+}
+
+fn v4(address: IpAddr) -> Ipv4Addr {
+    match address {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(address) => panic!("{address} is not of this world"),
     }
 }
 

@@ -1,0 +1,158 @@
+//! Fragments: passed on, made, translated.
+
+use headrace_dataplane::drop_reason::DropReason;
+
+use crate::walk::World;
+use crate::walk::oracle::{fragments, reassembled};
+use crate::walk::packet::{FRAGMENTATION_NEEDED, Packet, Sum, error, ping, tcp, udp};
+use crate::walk::place::At::{self, Host, NodeB, Plain, PodA, PodB, Wire};
+
+const A: &str = "10.1.0.2:4000";
+const B: &str = "10.1.0.3:80";
+const FAR: &str = "10.1.1.5:80";
+const VIP: &str = "10.96.0.1:80";
+
+fn hopped(list: &[Packet]) -> Vec<Packet> {
+    list.iter().map(Packet::hop).collect()
+}
+
+fn both(at: At, list: &[Packet]) -> Vec<(At, Packet)> {
+    list.iter().map(|p| (at, p.clone())).collect()
+}
+
+#[test]
+fn fragments_pass_in_any_order() {
+    let mut w = World::new();
+    let datagram = udp(A, B).may_be_fragmented().data(3000);
+    for (from, to, destination) in [(PodA, PodB, B), (PodA, NodeB, FAR), (PodA, Host, "192.168.7.10:9")] {
+        let mut sent = fragments(&datagram.to(destination), 1400);
+        w.send(from, &sent).is(&both(to, &hopped(&sent)), &[]);
+        sent.reverse();
+        w.send(from, &sent).is(&both(to, &hopped(&sent)), &[]);
+    }
+    let mut sent = fragments(&udp(FAR, A).data(3000), 1400);
+    w.send(NodeB, &sent).is(&both(PodA, &hopped(&sent)), &[]);
+    sent.reverse();
+    w.send(NodeB, &sent).is(&both(PodA, &hopped(&sent)), &[]);
+}
+
+#[test]
+fn large_packets_are_cut_where_they_may_be() {
+    let cases = [
+        (PodA, NodeB, udp(A, FAR), 1450),
+        (PodA, NodeB, ping("10.1.0.2", "10.1.1.5", 1), 1450),
+        (PodA, NodeB, udp(A, FAR).ip_options(&[148, 4, 0, 0, 7, 7, 4, 0, 0, 0, 0, 0]), 1450),
+        (PodA, Wire, udp(A, "172.16.0.9:9"), 1500),
+        (PodA, Plain, udp(A, "10.1.0.4:9"), 1450),
+        (Host, NodeB, udp("10.1.0.0:9", FAR), 1450),
+    ];
+    for (from, to, packet, mtu) in cases {
+        let mut w = World::new();
+        for len in [mtu - 27, 3_001, 20_000] {
+            let sent = packet.may_be_fragmented().data(len);
+            let states = if sent.ports == (0, 0) { vec![Sum::Right] } else { vec![Sum::Right, Sum::Partial] };
+            for checksum in states {
+                let out = w.send(from, &[sent.checksum(checksum)]).all(to);
+                assert!(out.iter().all(|p| p.bytes().len() <= mtu), "{out:#?}");
+                assert!(out.len() > 1 && out.len() <= len / (mtu - 100) + 1, "{} fragments", out.len());
+                assert_eq!(reassembled(&out), sent.hop());
+            }
+        }
+        w.drop_whole(from, &packet.data(3_000), mtu);
+    }
+}
+
+#[test]
+fn fragments_are_cut_again() {
+    let mut w = World::new();
+    let whole = udp(A, FAR).may_be_fragmented().data(12_000);
+    let sent = fragments(&whole, 4000);
+    let out = w.send(PodA, &sent).all(NodeB);
+    assert!(out.len() > sent.len() && out.iter().all(|p| p.bytes().len() <= 1450));
+    assert_eq!(reassembled(&out), whole.hop());
+}
+
+#[test]
+fn fragments_of_tcp_are_not_segmented() {
+    let mut w = World::new();
+    let whole = tcp(A, FAR).may_be_fragmented().data(5_000);
+    let out = w.send(PodA, &fragments(&whole, 2400)).all(NodeB);
+    assert_eq!(reassembled(&out), whole.hop());
+    let mut fixed = fragments(&tcp(A, FAR).data(5_000), 2400);
+    fixed.truncate(1);
+    let answer = error("10.1.0.1", "10.1.0.2", FRAGMENTATION_NEEDED, 1450, &fixed[0]);
+    w.refuse(PodA, &fixed[0], DropReason::TooBig, &answer);
+}
+
+#[test]
+fn later_fragments_follow_the_first_through_a_service() {
+    let mut w = World::with(|d| d.service("udp 10.96.0.1:80", &[FAR]));
+    let whole = udp(A, VIP).may_be_fragmented().data(5_000);
+    let out = w.send(PodA, &fragments(&whole, 1400)).all(NodeB);
+    assert_eq!(reassembled(&out), whole.to(FAR).hop());
+    let back = whole.back().from(FAR);
+    let out = w.send(NodeB, &fragments(&back, 1400)).all(PodA);
+    assert_eq!(reassembled(&out), back.from(VIP).hop());
+    // A datagram too large for the tunnel is translated whole and then cut.
+    let out = w.send(PodA, &[whole.checksum(Sum::Partial)]).all(NodeB);
+    assert_eq!(reassembled(&out), whole.to(FAR).hop());
+}
+
+#[test]
+fn later_fragments_follow_the_first_to_outside_and_back() {
+    let mut w = World::new();
+    for whole in [udp(A, "203.0.113.9:53"), ping("10.1.0.2", "203.0.113.9", 5)] {
+        let whole = whole.may_be_fragmented().data(5_000);
+        let out = reassembled(&w.send(PodA, &fragments(&whole, 1400)).all(Wire));
+        assert_eq!(
+            (out.src.to_string(), out.data.clone(), out.checksum),
+            ("192.168.7.10".into(), whole.data.clone(), Sum::Right)
+        );
+        let back = w.send(Wire, &fragments(&out.back(), 1400)).all(PodA);
+        assert_eq!(reassembled(&back), whole.back().hop());
+    }
+}
+
+#[test]
+fn later_fragments_without_a_first_are_not_let_out_untranslated() {
+    let mut w = World::with(|d| d.service("udp 10.96.0.1:80", &[FAR]));
+    for whole in [udp(A, VIP), udp(A, "203.0.113.9:53")] {
+        let later = fragments(&whole.data(3_000), 1400)[1].clone();
+        w.drop(PodA, &later, DropReason::FragmentUnknown);
+    }
+    let sent = fragments(&udp("203.0.113.9:53", "192.168.7.10:61500").data(3_000), 1400);
+    w.pass(Wire, &sent[1], Host, &sent[1]);
+}
+
+#[test]
+fn an_identification_used_again_follows_its_new_first_fragment() {
+    let mut w = World::with(|d| {
+        d.service("udp 10.96.0.1:80", &[FAR]);
+        d.service("udp 10.96.0.1:81", &[B]);
+    });
+    let one = udp(A, VIP).may_be_fragmented().data(3_000);
+    let other = one.to("10.96.0.1:81");
+    assert_eq!(reassembled(&w.send(PodA, &fragments(&one, 1400)).all(NodeB)), one.to(FAR).hop());
+    assert_eq!(reassembled(&w.send(PodA, &fragments(&other, 1400)).all(PodB)), other.to(B).hop());
+}
+
+#[test]
+fn fragments_are_remembered_for_thirty_seconds() {
+    let mut w = World::with(|d| d.service("udp 10.96.0.1:80", &[FAR]));
+    let sent = fragments(&udp(A, VIP).data(2_000), 1400);
+    w.send(PodA, &sent[..1]).all(NodeB);
+    assert_eq!(w.flows(), 3);
+    w.pass_time(29);
+    assert_eq!(w.flows(), 3);
+    w.pass_time(1);
+    w.drop(PodA, &sent[1], DropReason::FragmentUnknown);
+}
+
+impl World {
+    /// A packet that may not be cut is refused with the MTU of its way.
+    #[track_caller]
+    fn drop_whole(&mut self, from: At, sent: &Packet, mtu: usize) {
+        let answer = error("10.1.0.1", &sent.src.to_string(), FRAGMENTATION_NEEDED, mtu as u16, sent);
+        self.refuse(from, sent, DropReason::TooBig, &answer);
+    }
+}
