@@ -51,6 +51,23 @@ fn a_flow_has_one_endpoint_whichever_worker_sees_it_first() {
 }
 
 #[test]
+fn workers_that_race_agree() {
+    let mut w = two_workers(&["10.1.0.3:1", "10.1.0.3:2", "10.1.1.5:3", "10.1.1.5:4"]);
+    for round in 0..20 {
+        let client = |i| format!("10.1.0.2:{}", 2000 + 50 * round + i);
+        for destination in [VIP, OUTSIDE, "10.1.0.3:9"] {
+            let packets: Vec<_> = (0..50).map(|i| udp(&client(i), destination)).collect();
+            let before = w.flows();
+            let outcomes = w.race(PodA, &packets);
+            assert!(outcomes.iter().all(|o| o.drops.is_empty() && o.out.len() == 50), "{outcomes:#?}");
+            assert_eq!(outcomes[0].out, outcomes[1].out);
+            assert_eq!(w.flows(), before + 100, "half a connection is left over");
+        }
+        w.pass_time(30);
+    }
+}
+
+#[test]
 fn later_fragments_follow_on_the_other_worker() {
     let mut w = two_workers(&[FAR]);
     let whole = udp(A, VIP).may_be_fragmented().data(3000);

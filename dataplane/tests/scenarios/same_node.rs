@@ -38,6 +38,17 @@ fn headers_are_kept_but_for_the_time_to_live() {
 }
 
 #[test]
+fn bytes_behind_the_packet_are_cut_off() {
+    let mut w = World::new();
+    let sent = udp(A, B).data(4);
+    for padding in [1, 14, 4000] {
+        let frame = [PodA.frame(&sent), vec![0xa5; padding]].concat();
+        w.send_frames(0, PodA, vec![frame]).is(&[(PodB, sent.hop())], &[]);
+        assert_eq!(w.last_frame().len(), PodA.frame(&sent).len());
+    }
+}
+
+#[test]
 fn a_superframe_passes_whole() {
     let mut w = World::new();
     let (a, b) = (A, B);

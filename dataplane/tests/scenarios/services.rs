@@ -22,6 +22,10 @@ fn an_endpoint_on_this_node_is_reached_and_answers_as_the_service() {
     let mut w = World::with(|d| d.service(TCP, &[HERE]));
     w.pass(PodA, &syn(A, VIP), PodB, &syn(A, HERE).hop());
     w.pass(PodB, &syn_ack(HERE, A), PodA, &syn_ack(VIP, A).hop());
+    for process in ["10.1.0.0:5000", "192.168.7.10:5000"] {
+        w.pass(Host, &syn(process, VIP), PodB, &syn(process, HERE).hop());
+        w.pass(PodB, &syn_ack(HERE, process), Host, &syn_ack(VIP, process).hop());
+    }
     w.pass(PodA, &tcp(A, VIP).data(60_000).checksum(Sum::Partial), PodB, &tcp(A, HERE).data(60_000).hop());
     let answer = tcp(HERE, A).data(60_000).checksum(Sum::Partial);
     w.pass(PodB, &answer, PodA, &answer.from(VIP).hop());

@@ -12,7 +12,7 @@ mod verify;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, bounded};
@@ -176,6 +176,24 @@ impl World {
         self.outcome(worker)
     }
 
+    /// Sends the same packets into all workers, which run at the same time, and takes what each of them brings out.
+    pub(crate) fn race(&mut self, from: At, packets: &[Packet]) -> Vec<Outcome> {
+        let now = self.now;
+        let start = Barrier::new(self.nodes.len());
+        std::thread::scope(|scope| {
+            for node in &mut self.nodes {
+                for packet in packets {
+                    node.outsides[&from.port()].put(from.frame(packet));
+                }
+                scope.spawn(|| {
+                    start.wait();
+                    while node.worker.turn(now).frames > 0 {}
+                });
+            }
+        });
+        (0..self.nodes.len()).map(|worker| self.outcome(worker)).collect()
+    }
+
     /// Goes on to a later time and looks for flows and waiting packets that are over.
     #[track_caller]
     pub(crate) fn pass_time(&mut self, seconds: Seconds) -> Outcome {
@@ -268,6 +286,11 @@ impl World {
     /// Frames that have left by a port so far.
     pub(crate) fn frames_out(&self, at: At) -> usize {
         self.capture.0.iter().filter(|(port, inward, _)| port.port() == at.port() && !inward).count()
+    }
+
+    /// The frame that came out last.
+    pub(crate) fn last_frame(&self) -> &[u8] {
+        &self.capture.0.iter().rfind(|(_, inward, _)| !inward).unwrap().2
     }
 
     /// Entries of the flow table.
