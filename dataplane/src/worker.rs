@@ -61,6 +61,17 @@ pub struct Worker {
     burst: Burst,
 }
 
+/// What remains of a closed port: chunks in its name.
+#[derive(Clone, Copy, Debug)]
+pub struct Closed {
+    /// Its slot.
+    pub index: PortIndex,
+    /// The area it used.
+    pub area: AreaId,
+    /// Whether the device may still write to them.
+    pub zero_copy: bool,
+}
+
 /// What a turn did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Turn {
@@ -145,11 +156,26 @@ impl Worker {
         self.order = self.ports.indexes().collect();
     }
 
-    /// Takes a port out; its chunks are free again.
-    pub fn detach(&mut self, index: PortIndex) -> Option<Box<dyn Port>> {
-        let port = self.ports.detach(index, &mut self.pools);
+    /// Takes a port out. Its chunks stay its own until it is closed and [`Worker::reclaim`] is called: the kernel may
+    /// write to them so long.
+    pub fn let_go(&mut self, index: PortIndex) -> Option<Box<dyn Port>> {
+        let port = self.ports.detach(index);
         self.order = self.ports.indexes().collect();
         port
+    }
+
+    /// Takes a closed port's chunks back.
+    pub fn reclaim(&mut self, closed: Closed) {
+        self.pools.get_mut(closed.area).reclaim(closed.index, closed.zero_copy);
+    }
+
+    /// Takes a port out and closes it.
+    pub fn detach(&mut self, index: PortIndex) -> bool {
+        let Some(port) = self.let_go(index) else { return false };
+        let closed = Closed { index, area: port.area(), zero_copy: port.zero_copy() };
+        drop(port);
+        self.reclaim(closed);
+        true
     }
 
     /// Looks at the next `buckets` buckets of the flow table for flows that are over.

@@ -38,7 +38,7 @@ pub(crate) const PEERS: [(Ipv4Addr, u8, MacAddr); 2] = [
     (Ipv4Addr::new(198, 51, 100, 2), 3, MacAddr([2, 0, 0, 0, 3, 0])),
 ];
 /// Small, so that it runs out.
-const CHUNKS: u32 = 160;
+const CHUNKS: u32 = 96;
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
 
 /// What the ports of a world can do, by number.
@@ -141,7 +141,7 @@ impl World {
         let side = &mut self.sides[place.worker()];
         let index = PortIndex(place.port() as u16);
         if side.ports[place.port()].take().is_some() {
-            assert!(side.worker.detach(index).is_some());
+            assert!(side.worker.detach(index));
         } else {
             side.ports[place.port()] = Some(attach(&mut side.worker, place.port()));
         }

@@ -27,12 +27,9 @@ impl PortSet {
         self.slots[slot] = Some(Slot { port, pending: false });
     }
 
-    /// Takes a port out of its slot and its chunks back.
-    pub fn detach(&mut self, index: PortIndex, pools: &mut Pools) -> Option<Box<dyn Port>> {
-        let slot = self.slots.get_mut(usize::from(index.0))?.take()?;
-        let (area, zero_copy) = (slot.port.area(), slot.port.zero_copy());
-        pools.get_mut(area).reclaim(index, zero_copy);
-        Some(slot.port)
+    /// Takes a port out of its slot.
+    pub fn detach(&mut self, index: PortIndex) -> Option<Box<dyn Port>> {
+        Some(self.slots.get_mut(usize::from(index.0))?.take()?.port)
     }
 
     /// The port in a slot.

@@ -10,7 +10,7 @@ use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::pace::{Pace, uptime};
-use super::{Shared, Worker, WorkerId};
+use super::{Closed, Shared, Worker, WorkerId};
 use crate::frames::Pools;
 use crate::port::{Port, PortIndex};
 use crate::stats::WorkerStats;
@@ -55,7 +55,8 @@ pub enum SpawnError {
 
 enum Command {
     Attach(PortIndex, Box<dyn Port>),
-    Detach(PortIndex, Sender<()>),
+    LetGo(PortIndex, Sender<Option<Box<dyn Port>>>),
+    Reclaim(Closed, Sender<()>),
     Publish(Sender<()>),
     Stop,
 }
@@ -124,9 +125,16 @@ impl WorkerHandle {
     }
 
     /// Takes its half of a port away; returns when its sockets are closed and its chunks are back.
+    ///
+    /// The sockets are closed by the caller's thread: it takes the kernel some milliseconds, in which the worker goes on.
     pub fn detach(&self, index: PortIndex) {
+        let (give, port) = bounded(1);
+        self.send(Command::LetGo(index, give));
+        let Ok(Some(port)) = port.recv() else { return };
+        let closed = Closed { index, area: port.area(), zero_copy: port.zero_copy() };
+        drop(port);
         let (done, wait) = bounded(1);
-        self.send(Command::Detach(index, done));
+        self.send(Command::Reclaim(closed, done));
         let _ = wait.recv();
     }
 
@@ -188,8 +196,11 @@ fn run(mut worker: Worker, mut pace: Pace, inbox: &Receiver<Command>, waker: &Ow
                     }
                     worker.attach(index, port);
                 }
-                Command::Detach(index, done) => {
-                    drop(worker.detach(index));
+                Command::LetGo(index, give) => {
+                    let _ = give.send(worker.let_go(index));
+                }
+                Command::Reclaim(closed, done) => {
+                    worker.reclaim(closed);
                     let _ = done.send(());
                 }
                 Command::Publish(done) => {
