@@ -19,6 +19,7 @@ use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Handle, MulticastGroup};
+use tokio::time::Instant;
 
 pub use listeners::{ListenersError, listening};
 pub use neighbors::Resolver;
@@ -91,6 +92,8 @@ pub struct Kernel {
     stale: Parts,
     /// Others than when [`Kernel::refresh`] was last called.
     changed: Parts,
+    /// When the news that have come may be handled.
+    settled: Option<Instant>,
     view: View,
 }
 
@@ -105,7 +108,7 @@ impl Kernel {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
         let (stale, changed) = (Parts::ALL, Parts::default());
-        let mut kernel = Self { handle, news, stale, changed, view: View::default() };
+        let mut kernel = Self { handle, news, stale, changed, settled: None, view: View::default() };
         kernel.refresh().await?;
         Ok(kernel)
     }
@@ -135,7 +138,8 @@ impl Kernel {
             let (message, _) = self.news.next().await.ok_or(KernelError::Ended)?;
             self.note(&message);
         }
-        tokio::time::sleep(SETTLE).await;
+        // Kept over calls: a caller with much else to do must get here in the end.
+        tokio::time::sleep_until(*self.settled.get_or_insert(Instant::now() + SETTLE)).await;
         Ok(())
     }
 
@@ -160,6 +164,7 @@ impl Kernel {
             self.changed.neighbors |= self.view.set_neighbors(self.dump_neighbors().await?);
         }
         self.stale = Parts::default();
+        self.settled = None;
         Ok(std::mem::take(&mut self.changed))
     }
 

@@ -41,13 +41,13 @@ impl Namespace {
 
     /// Runs a future on a thread of its own inside the namespace.
     pub(super) fn block_on<F: Future<Output = ()>>(&self, future: impl FnOnce() -> F + Send) {
-        let enter = || {
+        let inside = || {
             let file = File::open(format!("/run/netns/{}", self.name)).unwrap();
             move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(future());
         };
-        std::thread::scope(|scope| scope.spawn(enter).join()).unwrap();
+        std::thread::scope(|scope| scope.spawn(inside).join()).unwrap();
     }
 }
 

@@ -6,6 +6,8 @@
 
 mod requests;
 mod snat;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -87,17 +87,28 @@ pub fn run(config: Config) -> Result<(), StartError> {
 
 async fn serve(config: Config) -> Result<(), StartError> {
     let stop = stop_signal().map_err(StartError::Runtime)?;
+    let pins = pins::ensure(&config.run_dir)?;
+    serve_until(stop, config, &pins).await?;
+    tracing::info!("stopped; forwarding resumes when headrace-dataplane starts again");
+    Ok(())
+}
+
+/// Runs everything, with pins in the directory given, until `stop` is done.
+pub(super) async fn serve_until(
+    stop: impl Future<Output = ()>,
+    config: Config,
+    pins: &Path,
+) -> Result<(), StartError> {
     // The table's lock comes first: it keeps a second process out of everything below.
     let (flows, asked) = open_flows(&config)?;
     let socket = Socket::listen(&config.run_dir)?;
-    let pins = pins::ensure(&config.run_dir)?;
     let mut kernel = Kernel::open().await?;
     let workers = Workers::start(&config, &flows.shared)?;
     for warning in host_link::ensure(&mut kernel, &config.host_link, workers.count()).await? {
         tracing::warn!("{warning}");
     }
-    let ports = Ports::new(&pins, workers.count())?;
-    let uplink = Uplink::new(&pins)?;
+    let ports = Ports::new(pins, workers.count())?;
+    let uplink = Uplink::new(pins)?;
     let run_dir = config.run_dir.clone();
     let reconciler = Reconciler::new(Parts { config, kernel, ports, uplink, workers, flows }).await;
     let (calls, inbox) = mpsc::channel(CALLS);
@@ -107,7 +118,6 @@ async fn serve(config: Config) -> Result<(), StartError> {
     server.abort();
     // Waits until the socket's file is gone.
     let _ = server.await;
-    tracing::info!("stopped; forwarding resumes when headrace-dataplane starts again");
     Ok(outcome?)
 }
 
