@@ -68,6 +68,8 @@ drop_reasons! {
     WrongInnerMac = "wrong_inner_mac",
     /// Inner source address does not belong to the peer that sent it.
     ForeignInnerSource = "foreign_inner_source",
+    /// Came without a tunnel from an address whose packets come by one, or from one of this node.
+    UntunnelledSource = "untunnelled_source",
     /// Congestion was marked on a packet whose transport cannot hear of it (RFC 6040 4.2).
     CongestionNotEcn = "congestion_not_ecn",
     /// VXLAN whose destination is neither a pod of this node nor the node: peers disagree about routes.

@@ -79,6 +79,8 @@ pub struct Turn {
     pub frames: usize,
     /// Whether something is still to be sent.
     pub pending: bool,
+    /// Whether packets wait for a MAC address.
+    pub waiting: bool,
 }
 
 impl Worker {
@@ -143,7 +145,7 @@ impl Worker {
         hot.loops.add(1);
         hot.bursts.add(u64::from(frames > 0));
         hot.frames.add(frames as u64);
-        Turn { frames, pending }
+        Turn { frames, pending, waiting: !waiting.is_empty() }
     }
 
     /// Puts a port into its slot.
@@ -220,6 +222,6 @@ impl Worker {
                 self.pools.free(frame);
             }
         }
-        Turn { frames, pending: false }
+        Turn { frames, ..Turn::default() }
     }
 }

@@ -212,7 +212,6 @@ impl Uplink {
 
 /// What the program takes for these settings.
 fn config(settings: &Settings) -> UplinkConfig {
-    let direct = settings.encapsulation == Encapsulation::Direct;
     let snat = v4(&settings.node_addresses).next().map(|address| Snat {
         address,
         first: *settings.snat_ports.start(),
@@ -221,7 +220,8 @@ fn config(settings: &Settings) -> UplinkConfig {
     UplinkConfig {
         addresses: v4(&settings.node_addresses).collect(),
         vxlan_port: Some(settings.vxlan_port.get()),
-        direct: settings.pod_cidrs.iter().find_map(prefix).filter(|_| direct),
+        pods: settings.pod_cidrs.iter().find_map(prefix),
+        direct: settings.encapsulation == Encapsulation::Direct,
         snat,
         take_fragments: true,
     }

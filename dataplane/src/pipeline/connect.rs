@@ -14,6 +14,7 @@ use crate::burst::{Burst, Packet, Verdict};
 use crate::drop_reason::DropReason;
 use crate::flows::{Connection, FlowKey, Seen, SourcePorts};
 use crate::port::PortIndex;
+use crate::tables::Route;
 use crate::tables::routes::Out;
 
 /// Decides about packets that belong to no flow, and makes one for those that leave.
@@ -36,8 +37,14 @@ fn decide(packet: &mut Packet, cx: &mut Context<'_>) -> Verdict {
     if packet.flow.is_some() {
         return Verdict::Undecided;
     }
-    if route::came_plain(packet) && !may_come_plain(packet, cx) {
-        return Verdict::Punt;
+    if route::came_plain(packet) {
+        if !cx.node.pod_cidr.contains(packet.ip.dst) {
+            // The XDP program stole it and no flow knows it: it is the node's.
+            return Verdict::Punt;
+        }
+        if !may_come_plain(packet, cx) {
+            return Verdict::Drop(DropReason::UntunnelledSource);
+        }
     }
     let target = match to_service(packet, cx) {
         Ok(target) => target,
@@ -59,10 +66,15 @@ fn decide(packet: &mut Packet, cx: &mut Context<'_>) -> Verdict {
     connect(packet, &target, out, cx)
 }
 
-/// Packets without a tunnel that are ours: to a pod of this node. All others that the XDP program stole and no flow knows
-/// are the node's.
+/// Who may send to a pod of this node without a tunnel: peers in direct mode, and hosts outside the cluster.
 fn may_come_plain(packet: &Packet, cx: &Context<'_>) -> bool {
-    cx.node.pod_cidr.contains(packet.ip.dst)
+    match cx.tables.routes.lookup(packet.ip.src) {
+        Route::Peer(peer) => {
+            cx.tables.peers.get(peer).is_some_and(|p| p.direct || p.addresses.contains(&packet.ip.src))
+        }
+        Route::Outside(_) | Route::None => true,
+        Route::Pod(_) | Route::Own | Route::Host => false,
+    }
 }
 
 /// The endpoint, when the destination is a Service; else the destination itself.

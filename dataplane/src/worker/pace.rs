@@ -12,6 +12,9 @@ const SPINS: u32 = 32;
 /// Longest sleep, so that flows expire on an idle node too.
 const LONGEST_SLEEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
+/// Sleep while packets wait for a MAC address, which comes with new tables.
+const SHORT_SLEEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+
 /// A worker's rest.
 pub(super) struct Pace {
     epoll: OwnedFd,
@@ -37,8 +40,9 @@ impl Pace {
         epoll::add(&self.epoll, fd, epoll::EventData::new_u64(1), epoll::EventFlags::IN)
     }
 
-    /// After a turn: returns at once while there is work, else spins or sleeps. Returns whether it slept.
-    pub(super) fn rest(&mut self, busy: bool) -> bool {
+    /// After a turn: returns at once while there is work, else spins or sleeps, briefly when packets wait for something
+    /// that no descriptor tells of. Returns whether it slept.
+    pub(super) fn rest(&mut self, busy: bool, waiting: bool) -> bool {
         if busy {
             self.empty_turns = 0;
             return false;
@@ -51,7 +55,8 @@ impl Pace {
         let mut events: [std::mem::MaybeUninit<epoll::Event>; 4] =
             [const { std::mem::MaybeUninit::uninit() }; 4];
         // An interrupted sleep is a short one.
-        let _ = epoll::wait(&self.epoll, &mut events, Some(&LONGEST_SLEEP));
+        let longest = if waiting { SHORT_SLEEP } else { LONGEST_SLEEP };
+        let _ = epoll::wait(&self.epoll, &mut events, Some(&longest));
         true
     }
 }

@@ -173,7 +173,7 @@ fn run(mut worker: Worker, mut pace: Pace, inbox: &Receiver<Command>, waker: &Ow
     let step = (worker.shared.flows.map().buckets() / TICKS_PER_SWEEP).max(1);
     loop {
         let turn = worker.turn(time.as_secs() as u32);
-        if pace.rest(turn.frames > 0 || turn.pending) {
+        if pace.rest(turn.frames > 0 || turn.pending, turn.waiting) {
             worker.stats.hot().sleeps.add(1);
         }
         time = uptime();

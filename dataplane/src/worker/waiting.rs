@@ -68,6 +68,11 @@ impl WaitingRoom {
         !burst.is_empty()
     }
 
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// Drops packets that have waited for too long.
     pub fn expire(&mut self, now: Seconds, pools: &mut Pools, stats: &WorkerStats) {
         let mut at = 0;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // XDP program of the node's NIC. The NIC stays with the kernel: only packets that belong to the dataplane are
-// stolen, and when it is dead (no socket in the map) those pass as well. Anything not understood passes:
-// tagged frames, IPv6, truncated or malformed headers.
+// stolen. When it is dead (no socket in the map) those pass as well, but for translated and tunnelled ones that no
+// socket of the node waits for: its stack would answer them with a reset and end connections that a restart keeps.
+// Anything not understood passes: tagged frames, IPv6, truncated or malformed headers.
 //
 // Headers are copied with bpf_xdp_load_bytes(), which also reaches the fragments of a multi-buffer packet and
 // fails cleanly on truncated ones. Fields are in network byte order unless said otherwise.
@@ -29,7 +30,7 @@
 struct config {
 	__be32 snat_address;
 	__be32 pod_network; // own podCIDR
-	__be32 pod_mask;
+	__be32 pod_mask;    // 0: none
 	__u16 snat_first;   // host order; first > last: no SNAT
 	__u16 snat_last;    // host order, inclusive
 	__be16 vxlan_port;  // 0: no VXLAN
@@ -99,7 +100,7 @@ union l4 {
 
 static __always_inline int in_own_pods(const struct config *c, __be32 address)
 {
-	return (address & c->pod_mask) == c->pod_network;
+	return c->pod_mask && (address & c->pod_mask) == c->pod_network;
 }
 
 static __always_inline int in_peer_pods(__be32 address)
@@ -185,7 +186,8 @@ static __always_inline enum verdict classify(struct xdp_md *ctx)
 	l4_at = load_ip(ctx, sizeof(struct ethhdr), &ip);
 	if (!l4_at)
 		return PASSED;
-	if (c->flags & DIRECT && in_own_pods(c, ip.daddr))
+	// Without a tunnel in direct mode, and else answers from outside the cluster to pods that are not masqueraded.
+	if (in_own_pods(c, ip.daddr))
 		return DIRECT_POD;
 	// Everything below is addressed to this node.
 	if (ip.daddr != c->snat_address && !bpf_map_lookup_elem(&own_addresses, &ip.daddr))
@@ -207,16 +209,45 @@ static __always_inline enum verdict classify(struct xdp_md *ctx)
 	return PASSED;
 }
 
+// Whether a socket of the node waits for this TCP or UDP packet.
+static __always_inline int has_socket(struct xdp_md *ctx)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk;
+	struct iphdr ip;
+	union l4 l4;
+	__u32 l4_at = load_ip(ctx, sizeof(struct ethhdr), &ip);
+
+	if (!l4_at || !has_ports(ip.protocol) || bpf_xdp_load_bytes(ctx, l4_at, &l4, sizeof(l4)))
+		return 1;
+	tuple.ipv4.saddr = ip.saddr;
+	tuple.ipv4.daddr = ip.daddr;
+	tuple.ipv4.sport = l4.ports.source;
+	tuple.ipv4.dport = l4.ports.dest;
+	if (ip.protocol == IPPROTO_TCP)
+		sk = bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	else
+		sk = bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return 0;
+	bpf_sk_release(sk);
+	return 1;
+}
+
 static __always_inline int steer(struct xdp_md *ctx)
 {
 	__u32 verdict = classify(ctx);
 	__u64 *counter = bpf_map_lookup_elem(&counters, &verdict);
+	int action;
 
 	if (counter)
 		(*counter)++;
 	if (verdict == PASSED)
 		return XDP_PASS;
-	return bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS);
+	action = bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS);
+	if (action == XDP_REDIRECT || (verdict != SNAT && verdict != VXLAN))
+		return action;
+	return has_socket(ctx) ? XDP_PASS : XDP_DROP;
 }
 
 SEC("xdp.frags") int uplink(struct xdp_md *ctx)

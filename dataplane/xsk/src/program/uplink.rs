@@ -61,9 +61,11 @@ pub struct UplinkConfig {
     pub addresses: Vec<Ipv4Addr>,
     /// VXLAN packets to an own address and this UDP port, and ICMP errors about ours.
     pub vxlan_port: Option<u16>,
-    /// Direct routing: packets to this own podCIDR, packets from other nodes' pods
-    /// ([`UplinkProgram::set_peer_pods`]) to an own address, and ICMP errors about packets of our pods.
-    pub direct: Option<Prefix>,
+    /// Packets to this own podCIDR: untunnelled ones of other nodes, or answers to pods that are not masqueraded.
+    pub pods: Option<Prefix>,
+    /// Direct routing: also packets from other nodes' pods ([`UplinkProgram::set_peer_pods`]) to an own address, and ICMP
+    /// errors about packets of our pods.
+    pub direct: bool,
     /// Replies to masqueraded connections, TCP, UDP and ICMP echo, and ICMP errors about them.
     pub snat: Option<Snat>,
     /// All fragments to own addresses; what turns out not to be ours must be given back to the host.
@@ -108,19 +110,19 @@ unsafe impl aya::Pod for Config {}
 
 impl From<&UplinkConfig> for Config {
     fn from(config: &UplinkConfig) -> Self {
-        let direct = config.direct.unwrap_or(Prefix { address: Ipv4Addr::UNSPECIFIED, len: 32 });
+        let pods = config.pods.unwrap_or(Prefix { address: Ipv4Addr::UNSPECIFIED, len: 0 });
         // Without SNAT: the unspecified address, which no packet is for, and an empty range.
         let none = Snat { address: Ipv4Addr::UNSPECIFIED, first: 1, last: 0 };
         let snat = config.snat.unwrap_or(none);
         let flag = |on: bool, flag: u16| if on { flag } else { 0 };
         Self {
             snat_address: snat.address.octets(),
-            pod_network: direct.network().to_be_bytes(),
-            pod_mask: direct.mask().to_be_bytes(),
+            pod_network: pods.network().to_be_bytes(),
+            pod_mask: pods.mask().to_be_bytes(),
             snat_first: snat.first,
             snat_last: snat.last,
             vxlan_port: config.vxlan_port.unwrap_or(0).to_be_bytes(),
-            flags: flag(config.direct.is_some(), DIRECT) | flag(config.take_fragments, TAKE_FRAGMENTS),
+            flags: flag(config.direct, DIRECT) | flag(config.take_fragments, TAKE_FRAGMENTS),
         }
     }
 }

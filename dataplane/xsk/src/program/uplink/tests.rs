@@ -21,7 +21,8 @@ fn config() -> UplinkConfig {
     UplinkConfig {
         addresses: vec![NODE.into(), OTHER_OWN.into()],
         vxlan_port: Some(8472),
-        direct: None,
+        pods: None,
+        direct: false,
         snat: Some(Snat { address: NODE.into(), first: 32768, last: 40959 }),
         take_fragments: false,
     }
@@ -29,7 +30,7 @@ fn config() -> UplinkConfig {
 
 fn direct() -> UplinkConfig {
     let pods = Prefix { address: [10, 244, 1, 77].into(), len: 24 };
-    UplinkConfig { direct: Some(pods), vxlan_port: None, ..config() }
+    UplinkConfig { pods: Some(pods), direct: true, vxlan_port: None, ..config() }
 }
 
 fn fragments() -> UplinkConfig {
