@@ -67,7 +67,7 @@ fn truncated_packets_pass_until_the_rule_can_be_sure() {
 }
 
 #[test]
-fn nothing_is_stolen_before_it_is_configured_or_without_a_socket() {
+fn nothing_is_stolen_before_it_is_configured() {
     with_program(|uplink| {
         let packet = ip(UDP, PEER, NODE, &ports(5000, 8472));
         let (_, program) = variants(uplink)[0];
@@ -76,10 +76,30 @@ fn nothing_is_stolen_before_it_is_configured_or_without_a_socket() {
         uplink.config.remove(&0).unwrap();
         let (_, program) = variants(uplink)[0];
         assert!(!run(program, &packet));
-        uplink.configure(&config()).unwrap();
+    });
+}
+
+#[test]
+fn a_dead_dataplane_leaves_the_node_its_own_and_keeps_resets_from_connections_that_will_go_on() {
+    with_program(|uplink| {
+        uplink.configure(&UplinkConfig { pods: direct().pods, ..fragments() }).unwrap();
         uplink.sockets.unset(0).unwrap();
         let (_, program) = variants(uplink)[0];
-        assert!(!run(program, &packet));
+        let cases = [
+            ("tunnel", ip(UDP, PEER, NODE, &ports(5000, 8472)), DROP),
+            ("masqueraded TCP", ip(TCP, OUTSIDE, NODE, &ports(443, 33000)), DROP),
+            ("masqueraded UDP", ip(UDP, OUTSIDE, NODE, &ports(53, 33000)), DROP),
+            ("a pod's", ip(TCP, OUTSIDE, [10, 244, 1, 7], &ports(443, 33000)), PASS),
+            ("the node's", ip(TCP, OUTSIDE, NODE, &ports(5000, 22)), PASS),
+        ];
+        for (what, packet, expected) in cases {
+            assert_eq!(verdict(program, &packet), expected, "{what}");
+        }
+        // A process of the node may have had a port of the range before it was reserved.
+        let socket = std::net::UdpSocket::bind(("0.0.0.0", 33001)).unwrap();
+        assert_eq!(verdict(program, &ip(UDP, OUTSIDE, NODE, &ports(53, 33001))), PASS);
+        drop(socket);
+        assert_eq!(verdict(program, &ip(UDP, OUTSIDE, NODE, &ports(53, 33001))), DROP);
     });
 }
 
@@ -339,6 +359,18 @@ struct TestRun {
 
 /// Whether the program redirects the packet; if not it must pass it.
 fn run(program: i32, packet: &[u8]) -> bool {
+    match verdict(program, packet) {
+        PASS => false,
+        REDIRECT => true,
+        other => panic!("verdict {other}"),
+    }
+}
+
+const DROP: u32 = 1;
+const PASS: u32 = 2;
+const REDIRECT: u32 = 4;
+
+fn verdict(program: i32, packet: &[u8]) -> u32 {
     const BPF_PROG_TEST_RUN: i64 = 10;
     // SAFETY: the tests keep the program open.
     let program = unsafe { BorrowedFd::borrow_raw(program) };
@@ -352,9 +384,5 @@ fn run(program: i32, packet: &[u8]) -> bool {
     // SAFETY: the attribute is as long as said and points to the packet, which the kernel only reads.
     let rc = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attr, size_of::<TestRun>()) };
     assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
-    match attr.verdict {
-        2 => false,
-        4 => true,
-        other => panic!("verdict {other}"),
-    }
+    attr.verdict
 }
