@@ -28,14 +28,14 @@ fn either_worker_carries_either_direction() {
     let mut w = two_workers(&[HERE]);
     for (first, second) in [(0, 1), (1, 0)] {
         let client = format!("10.1.0.2:{}", 4000 + first);
-        w.send_to(first, PodA, &[syn(&client, VIP)]).is(&[(PodB, syn(&client, HERE).hop())], &[]);
-        w.send_to(second, PodB, &[syn_ack(HERE, &client)]).is(&[(PodA, syn_ack(VIP, &client).hop())], &[]);
-        w.send_to(second, PodA, &[tcp(&client, VIP)]).is(&[(PodB, tcp(&client, HERE).hop())], &[]);
-        let out = w.send_to(first, PodA, &[udp(&client, OUTSIDE)]).only(Wire);
-        w.send_to(second, Wire, &[out.back()]).is(&[(PodA, udp(OUTSIDE, &client).hop())], &[]);
+        w.send_to(first, PodA, [syn(&client, VIP)]).is(&[(PodB, syn(&client, HERE).hop())], &[]);
+        w.send_to(second, PodB, [syn_ack(HERE, &client)]).is(&[(PodA, syn_ack(VIP, &client).hop())], &[]);
+        w.send_to(second, PodA, [tcp(&client, VIP)]).is(&[(PodB, tcp(&client, HERE).hop())], &[]);
+        let out = w.send_to(first, PodA, [udp(&client, OUTSIDE)]).only(Wire);
+        w.send_to(second, Wire, [out.back()]).is(&[(PodA, udp(OUTSIDE, &client).hop())], &[]);
         let told = error("198.51.100.1", "192.168.7.10", TIME_EXCEEDED, 0, &out);
         let expected = error("198.51.100.1", "10.1.0.2", TIME_EXCEEDED, 0, &udp(&client, OUTSIDE).hop());
-        w.send_to(second, Wire, &[told]).is(&[(PodA, expected.hop())], &[]);
+        w.send_to(second, Wire, [told]).is(&[(PodA, expected.hop())], &[]);
     }
 }
 
@@ -44,8 +44,8 @@ fn a_flow_has_one_endpoint_whichever_worker_sees_it_first() {
     let mut w = two_workers(&["10.1.0.3:1", "10.1.0.3:2", "10.1.0.3:3", "10.1.0.3:4"]);
     for i in 0..200 {
         let client = format!("10.1.0.2:{}", 2000 + i);
-        let one = w.send_to(i % 2, PodA, &[udp(&client, VIP)]).only(PodB);
-        let other = w.send_to((i + 1) % 2, PodA, &[udp(&client, VIP)]).only(PodB);
+        let one = w.send_to(i % 2, PodA, [udp(&client, VIP)]).only(PodB);
+        let other = w.send_to((i + 1) % 2, PodA, [udp(&client, VIP)]).only(PodB);
         assert_eq!(one, other);
     }
 }
@@ -98,7 +98,7 @@ fn a_new_process_takes_connections_over() {
     w.pass(PodA, &syn(A, VIP), PodB, &syn(A, HERE).hop());
     w.pass(PodA, &udp(A, VIP), PodB, &udp(A, HERE).hop());
     w.forward(PodA, &syn("10.1.0.2:4001", FAR), NodeB);
-    let masqueraded = w.send(PodA, &[syn(A, OUTSIDE)]).only(Wire);
+    let masqueraded = w.send(PodA, [syn(A, OUTSIDE)]).only(Wire);
     drop(w);
 
     let (flows, origin) = open();
@@ -113,7 +113,7 @@ fn a_new_process_takes_connections_over() {
     w.pass(PodA, &tcp(A, VIP).data(1), PodB, &tcp(A, HERE).data(1).hop());
     w.forward(PodA, &tcp("10.1.0.2:4001", FAR), NodeB);
     w.pass(Wire, &masqueraded.back(), PodA, &syn(OUTSIDE, A).hop());
-    let out = w.send(PodA, &[tcp(A, OUTSIDE).data(9)]).only(Wire);
+    let out = w.send(PodA, [tcp(A, OUTSIDE).data(9)]).only(Wire);
     assert_eq!(out.ports, masqueraded.ports);
     w.pass(PodA, &udp(A, VIP), NodeB, &udp(A, FAR).hop());
     w.pass(PodA, &syn("10.1.0.2:4002", VIP), NodeB, &syn("10.1.0.2:4002", FAR).hop());

@@ -138,7 +138,7 @@ fn few_chunks_are_enough() {
     plan.chunks = 8;
     let mut w = plan.world();
     let whole = tcp(FAR, B).data(1398 * 7);
-    w.send(NodeB, &segments(&whole, 1398)).is(&[(PodB, whole.hop())], &[]);
+    w.send(NodeB, segments(&whole, 1398)).is(&[(PodB, whole.hop())], &[]);
     let many: Vec<_> = (0..8).map(|i| tcp(&format!("10.1.1.5:{}", 80 + i), B).data(1398)).collect();
     w.send(NodeB, &many).is(&many.iter().map(|p| (PodB, p.hop())).collect::<Vec<_>>(), &[]);
 }

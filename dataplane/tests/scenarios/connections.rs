@@ -36,7 +36,7 @@ fn a_connection_is_over_when_its_state_has_been_idle_for_so_long() {
     for (name, packets, seconds) in cases {
         let mut w = World::new();
         for (at, packet) in packets {
-            w.send(at, &[packet]);
+            w.send(at, [packet]);
         }
         w.pass_time(seconds - 1).is(&[], &[]);
         assert_eq!(w.flows(), 2, "{name} after {} s", seconds - 1);

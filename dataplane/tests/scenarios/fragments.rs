@@ -52,7 +52,7 @@ fn large_packets_are_cut_where_they_may_be() {
             let sent = packet.may_be_fragmented().data(len);
             let states = if sent.ports == (0, 0) { vec![Sum::Right] } else { vec![Sum::Right, Sum::Partial] };
             for checksum in states {
-                let out = w.send(from, &[sent.checksum(checksum)]).all(to);
+                let out = w.send(from, [sent.checksum(checksum)]).all(to);
                 assert!(out.iter().all(|p| p.bytes().len() <= mtu), "{out:#?}");
                 assert!(out.len() > 1 && out.len() <= len / (mtu - 100) + 1, "{} fragments", out.len());
                 assert_eq!(reassembled(&out), sent.hop());
@@ -76,7 +76,7 @@ fn fragments_are_cut_again() {
 fn fragments_of_tcp_are_not_segmented() {
     let mut w = World::new();
     let whole = tcp(A, FAR).may_be_fragmented().data(5_000);
-    let out = w.send(PodA, &fragments(&whole, 2400)).all(NodeB);
+    let out = w.send(PodA, fragments(&whole, 2400)).all(NodeB);
     assert_eq!(reassembled(&out), whole.hop());
     let mut fixed = fragments(&tcp(A, FAR).data(5_000), 2400);
     fixed.truncate(1);
@@ -88,13 +88,13 @@ fn fragments_of_tcp_are_not_segmented() {
 fn later_fragments_follow_the_first_through_a_service() {
     let mut w = World::with(|d| d.service("udp 10.96.0.1:80", &[FAR]));
     let whole = udp(A, VIP).may_be_fragmented().data(5_000);
-    let out = w.send(PodA, &fragments(&whole, 1400)).all(NodeB);
+    let out = w.send(PodA, fragments(&whole, 1400)).all(NodeB);
     assert_eq!(reassembled(&out), whole.to(FAR).hop());
     let back = whole.back().from(FAR);
-    let out = w.send(NodeB, &fragments(&back, 1400)).all(PodA);
+    let out = w.send(NodeB, fragments(&back, 1400)).all(PodA);
     assert_eq!(reassembled(&out), back.from(VIP).hop());
     // A datagram too large for the tunnel is translated whole and then cut.
-    let out = w.send(PodA, &[whole.checksum(Sum::Partial)]).all(NodeB);
+    let out = w.send(PodA, [whole.checksum(Sum::Partial)]).all(NodeB);
     assert_eq!(reassembled(&out), whole.to(FAR).hop());
 }
 
@@ -103,12 +103,12 @@ fn later_fragments_follow_the_first_to_outside_and_back() {
     let mut w = World::new();
     for whole in [udp(A, "203.0.113.9:53"), ping("10.1.0.2", "203.0.113.9", 5)] {
         let whole = whole.may_be_fragmented().data(5_000);
-        let out = reassembled(&w.send(PodA, &fragments(&whole, 1400)).all(Wire));
+        let out = reassembled(&w.send(PodA, fragments(&whole, 1400)).all(Wire));
         assert_eq!(
             (out.src.to_string(), out.data.clone(), out.checksum),
             ("192.168.7.10".into(), whole.data.clone(), Sum::Right)
         );
-        let back = w.send(Wire, &fragments(&out.back(), 1400)).all(PodA);
+        let back = w.send(Wire, fragments(&out.back(), 1400)).all(PodA);
         assert_eq!(reassembled(&back), whole.back().hop());
     }
 }
@@ -132,8 +132,8 @@ fn an_identification_used_again_follows_its_new_first_fragment() {
     });
     let one = udp(A, VIP).may_be_fragmented().data(3_000);
     let other = one.to("10.96.0.1:81");
-    assert_eq!(reassembled(&w.send(PodA, &fragments(&one, 1400)).all(NodeB)), one.to(FAR).hop());
-    assert_eq!(reassembled(&w.send(PodA, &fragments(&other, 1400)).all(PodB)), other.to(B).hop());
+    assert_eq!(reassembled(&w.send(PodA, fragments(&one, 1400)).all(NodeB)), one.to(FAR).hop());
+    assert_eq!(reassembled(&w.send(PodA, fragments(&other, 1400)).all(PodB)), other.to(B).hop());
 }
 
 #[test]

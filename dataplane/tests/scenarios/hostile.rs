@@ -60,7 +60,7 @@ fn headers_that_cannot_be_true_are_dropped_from_pods_and_from_tunnels() {
             "header longer than the frame",
             lie(&udp(20), |b| {
                 b[0] = 0x4f;
-                b.truncate(40)
+                b.truncate(40);
             }),
             R::Truncated,
         ),

@@ -66,10 +66,9 @@ fn never_an_error_about_an_error_a_later_fragment_or_a_dubious_source() {
     let mut w = World::new();
     let inner = udp("10.1.0.3:80", A);
     let about = error("10.1.0.2", "10.1.0.3", PORT_UNREACHABLE, 0, &inner).ttl(1);
-    w.send(PodA, &[about]).is(&[], &[DropReason::TtlExceeded, DropReason::IcmpErrorSuppressed]);
+    w.send(PodA, [about]).is(&[], &[DropReason::TtlExceeded, DropReason::IcmpErrorSuppressed]);
     let later = &crate::walk::oracle::fragments(&udp(A, B).data(100), 64)[1].ttl(1);
-    w.send(PodA, std::slice::from_ref(later))
-        .is(&[], &[DropReason::TtlExceeded, DropReason::IcmpErrorSuppressed]);
+    w.send(PodA, later).is(&[], &[DropReason::TtlExceeded, DropReason::IcmpErrorSuppressed]);
 }
 
 #[test]
@@ -100,14 +99,14 @@ fn a_router_s_error_keeps_its_sender() {
 fn errors_about_masqueraded_packets_reach_the_pod() {
     let mut w = World::new();
     for sent in [udp(A, OUTSIDE), syn(A, OUTSIDE), ping("10.1.0.2", "203.0.113.9", 3)] {
-        let seen = w.send(PodA, &[sent.clone()]).only(Wire);
+        let seen = w.send(PodA, &sent).only(Wire);
         for (router, kind) in [("198.51.100.1", TIME_EXCEEDED), ("203.0.113.9", PORT_UNREACHABLE)] {
             let told = error(router, "192.168.7.10", kind, 0, &seen);
             w.pass(Wire, &told, PodA, &error(router, "10.1.0.2", kind, 0, &sent.hop()).hop());
         }
         // The pod speaks of an answer from outside.
         let answer = if sent.ports == (0, 0) { seen.back() } else { seen.back().ttl(60) };
-        let got = w.send(Wire, &[answer.clone()]).only(PodA);
+        let got = w.send(Wire, &answer).only(PodA);
         let told = error("10.1.0.2", "203.0.113.9", PORT_UNREACHABLE, 0, &got);
         let expected = error("192.168.7.10", "203.0.113.9", PORT_UNREACHABLE, 0, &answer.hop());
         w.pass(PodA, &told, Wire, &expected.hop());
@@ -135,16 +134,16 @@ fn fragmentation_needed_shortens_the_segments_that_follow() {
     let mut w = World::with(|d| d.service("tcp 10.96.0.1:80", &[FAR]));
     for (destination, at, source) in [(VIP, NodeB, A), (OUTSIDE, Wire, "10.1.0.2:4001")] {
         let sent = syn(source, destination).mss(1410);
-        let seen = w.send(PodA, &[sent.clone()]).only(at);
-        w.send(at, &[seen.back().flags(TcpFlags::SYN | TcpFlags::ACK).mss(1410)]).only(PodA);
+        let seen = w.send(PodA, &sent).only(at);
+        w.send(at, [seen.back().flags(TcpFlags::SYN | TcpFlags::ACK).mss(1410)]).only(PodA);
         let big = tcp(source, destination).data(20_000);
         let as_seen = Packet { src: seen.src, dst: seen.dst, ports: seen.ports, ..big.hop() };
-        let out = w.send(PodA, &[big.checksum(Sum::Partial)]).all(at);
+        let out = w.send(PodA, [big.checksum(Sum::Partial)]).all(at);
         assert_eq!(out, segments(&as_seen, 1410));
         for (mtu, size) in [(1300, 1260), (1400, 1260), (68, 512), (0, 512)] {
             let told = error("192.168.7.11", &seen.src.to_string(), FRAGMENTATION_NEEDED, mtu, &out[0]);
-            w.send(at, &[told]).only(PodA);
-            let out = w.send(PodA, &[big.checksum(Sum::Partial)]).all(at);
+            w.send(at, [told]).only(PodA);
+            let out = w.send(PodA, [big.checksum(Sum::Partial)]).all(at);
             assert_eq!(out, segments(&as_seen, size), "{destination} after {mtu}");
         }
     }
@@ -157,7 +156,7 @@ fn an_error_may_be_longer_than_a_chunk() {
     w.pass(PodA, &sent, PodB, &seen);
     let whole =
         |src: &str, quote: &Packet| Packet { data: quote.bytes(), ..icmp(src, "10.1.0.2", 3, 3, [0; 4]) };
-    let out = w.send(PodB, &[whole("10.1.0.3", &seen)]).only(PodA);
+    let out = w.send(PodB, [whole("10.1.0.3", &seen)]).only(PodA);
     // The quoted checksum covers what is not looked at: the quote is right all the same.
     assert_eq!(out, whole("10.96.0.1", &sent.hop()).hop());
 }
@@ -181,5 +180,5 @@ fn pods_speak_of_their_own_connections_alone() {
     let forged = error("10.1.0.4", "10.1.0.2", FRAGMENTATION_NEEDED, 600, &syn(A, FAR).hop());
     w.drop(Plain, &forged, DropReason::IcmpErrorUnrelated);
     let big = tcp(A, FAR).data(5_000);
-    assert_eq!(w.send(PodA, &[big.checksum(Sum::Partial)]).all(NodeB), segments(&big.hop(), 1410));
+    assert_eq!(w.send(PodA, [big.checksum(Sum::Partial)]).all(NodeB), segments(&big.hop(), 1410));
 }

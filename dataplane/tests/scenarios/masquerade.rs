@@ -17,7 +17,7 @@ const OUTSIDE: &str = "203.0.113.9:443";
 #[track_caller]
 fn open(w: &mut World, sent: &Packet) -> u16 {
     let at = if sent.src.octets() == [10, 1, 0, 2] { PodA } else { PodB };
-    let out = w.send(at, std::slice::from_ref(sent)).only(Wire);
+    let out = w.send(at, sent).only(Wire);
     let port = match out.body {
         Body::Icmp { rest, .. } => u16::from_be_bytes([rest[0], rest[1]]),
         _ => out.ports.0,
@@ -39,10 +39,10 @@ fn connections_leave_from_the_node_and_come_back() {
     w.pass(Wire, &syn_ack(OUTSIDE, &node), PodA, &syn_ack(OUTSIDE, A).hop());
     w.pass(PodA, &tcp(A, OUTSIDE).data(9), Wire, &tcp(&node, OUTSIDE).data(9).hop());
     let big = tcp(A, OUTSIDE).data(9_000);
-    let out = w.send(PodA, &[big.checksum(Sum::Partial)]).all(Wire);
+    let out = w.send(PodA, [big.checksum(Sum::Partial)]).all(Wire);
     assert_eq!(out, segments(&big.from(&node).hop(), 1460));
     let back = tcp(OUTSIDE, &node).data(6_000);
-    let out = w.send(Wire, &segments(&back, 1000)).all(PodA);
+    let out = w.send(Wire, segments(&back, 1000)).all(PodA);
     assert_eq!(out, [back.to(A).hop().checksum(Sum::Partial)]);
 }
 

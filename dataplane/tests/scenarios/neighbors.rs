@@ -31,7 +31,7 @@ fn one_packet_waits_for_a_neighbor_and_goes_out() {
     let mut w = World::with(|d| d.settings().masquerade = false);
     let sent = udp(A, "192.168.7.50:53");
     w.waiting = 1;
-    w.send(PodA, &[sent.clone()]).is(&[], &[]);
+    w.send(PodA, &sent).is(&[], &[]);
     w.drop(PodA, &sent, DropReason::NeighborUnresolved);
     w.drop(PodB, &sent.from("10.1.0.3:1"), DropReason::NeighborUnresolved);
     assert_eq!(w.asked.try_iter().collect::<Vec<_>>(), [NEIGHBOR.parse::<std::net::Ipv4Addr>().unwrap(); 3]);
@@ -46,7 +46,7 @@ fn one_packet_waits_for_a_neighbor_and_goes_out() {
 fn a_masqueraded_packet_waits_untranslated() {
     let mut w = World::new();
     w.waiting = 1;
-    w.send(PodA, &[udp(A, "192.168.7.50:53")]).is(&[], &[]);
+    w.send(PodA, [udp(A, "192.168.7.50:53")]).is(&[], &[]);
     w.change(learn);
     w.waiting = 0;
     let out = w.turn(0).only(Wire);
@@ -57,7 +57,7 @@ fn a_masqueraded_packet_waits_untranslated() {
 fn patience_ends_after_three_seconds() {
     let mut w = World::new();
     w.waiting = 1;
-    w.send(PodA, &[udp(A, "192.168.7.50:53")]).is(&[], &[]);
+    w.send(PodA, [udp(A, "192.168.7.50:53")]).is(&[], &[]);
     w.pass_time(3).is(&[], &[]);
     w.waiting = 0;
     w.pass_time(1).is(&[], &[DropReason::NeighborUnresolved]);
@@ -74,7 +74,7 @@ fn packets_and_answers_wait_for_a_peer_s_next_hop() {
     for (at, sent, expected, drops) in cases {
         let mut w = World::with(forget_node_b);
         w.waiting = 1;
-        w.send(at, &[sent]).is(&[], &[]);
+        w.send(at, [sent]).is(&[], &[]);
         w.waiting = 0;
         w.change_quietly(learn_node_b);
         w.turn(0).is(&[(NodeB, expected)], &drops);
@@ -94,7 +94,7 @@ fn a_translated_error_waits_and_is_translated_once() {
     });
     w.waiting = 1;
     let sent = error("10.1.0.3", "10.1.0.2", (3, 3), 0, &udp(client, endpoint).hop());
-    w.send(PodB, &[sent]).is(&[], &[]);
+    w.send(PodB, [sent]).is(&[], &[]);
     w.waiting = 0;
     w.change_quietly(learn_node_b);
     let expected = error("10.96.0.53", "10.1.0.2", (3, 3), 0, &udp(client, vip).hop());
@@ -106,7 +106,7 @@ fn a_waiting_superframe_keeps_its_chunks() {
     let mut w = World::with(forget_node_b);
     let big = crate::walk::packet::tcp(A, "10.1.1.5:9").data(14_000);
     w.waiting = 4;
-    w.send(PodA, &[big.clone()]).is(&[], &[]);
+    w.send(PodA, &big).is(&[], &[]);
     w.waiting = 0;
     w.change_quietly(learn_node_b);
     assert_eq!(w.turn(0).all(NodeB), crate::walk::oracle::segments(&big.hop(), 1410));

@@ -47,7 +47,7 @@ fn superframes_of_processes_stay_whole_or_become_segments() {
     w.forward(Host, &near.checksum(Sum::Partial), PodA);
     w.forward(PodA, &near.back().checksum(Sum::Partial), Host);
     let far = tcp(S0, FAR).data(50_000);
-    assert_eq!(w.send(Host, &[far.checksum(Sum::Partial)]).all(NodeB), segments(&far.hop(), 1410));
+    assert_eq!(w.send(Host, [far.checksum(Sum::Partial)]).all(NodeB), segments(&far.hop(), 1410));
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn a_full_transmit_ring_drops_what_does_not_fit() {
     plan.room = 3;
     let big = tcp(A, FAR).data(1410 * 5);
     let expected: Vec<_> = segments(&big.hop(), 1410).into_iter().take(3).map(|p| (NodeB, p)).collect();
-    plan.world().send(PodA, &[big.checksum(Sum::Partial)]).is(&expected, &[DropReason::TxRingFull; 2]);
+    plan.world().send(PodA, [big.checksum(Sum::Partial)]).is(&expected, &[DropReason::TxRingFull; 2]);
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn without_a_free_chunk_a_packet_ends() {
     let near = tcp(A, B).data(50_000);
     w.pass(PodA, &near.checksum(Sum::Partial), PodB, &near.hop());
     let far = tcp(A, FAR).data(50_000);
-    assert_eq!(w.send(PodA, &[far.checksum(Sum::Partial)]).all(NodeB).len(), 36);
+    assert_eq!(w.send(PodA, [far.checksum(Sum::Partial)]).all(NodeB).len(), 36);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn while_packets_wait_in_all_chunks_others_end() {
     plan.chunks = 8;
     let mut w = plan.world();
     w.waiting = 8;
-    w.send(PodA, &[tcp(A, FAR).data(30_000)]).is(&[], &[]);
+    w.send(PodA, [tcp(A, FAR).data(30_000)]).is(&[], &[]);
     w.drop(NodeC, &udp("10.1.2.5:9", B), DropReason::NoChunk);
     w.drop(NodeC, &tcp("10.1.2.5:9", B).data(100), DropReason::NoChunk);
     w.waiting = 0;

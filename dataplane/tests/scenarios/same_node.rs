@@ -75,7 +75,7 @@ fn a_port_without_superframes_gets_segments() {
     let mut w = World::new();
     let big =
         tcp(A, "10.1.0.4:80").flags(TcpFlags::ACK | TcpFlags::PSH | TcpFlags::FIN).timestamps().data(10_000);
-    let out = w.send(PodA, &[big.checksum(Sum::Partial)]).all(Plain);
+    let out = w.send(PodA, [big.checksum(Sum::Partial)]).all(Plain);
     assert_eq!(out, segments(&big.hop(), 1450 - 52));
     w.drop(PodA, &big.checksum(Sum::Wrong), DropReason::BadChecksum);
     w.forward(PodA, &tcp(A, "10.1.0.4:80").data(1410), Plain);

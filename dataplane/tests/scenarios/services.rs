@@ -57,7 +57,7 @@ fn endpoints_elsewhere_are_reached_as_pods_there_are() {
 #[test]
 fn an_endpoint_outside_of_the_cluster_sees_the_node() {
     let mut w = World::with(|d| d.service(UDP, &["203.0.113.9:53"]));
-    let out = w.send(PodA, &[udp(A, VIP)]).only(Wire);
+    let out = w.send(PodA, [udp(A, VIP)]).only(Wire);
     let node = format!("192.168.7.10:{}", out.ports.0);
     assert_eq!(out, udp(&node, "203.0.113.9:53").hop());
     w.pass(Wire, &out.back(), PodA, &udp(VIP, A).hop());
@@ -92,7 +92,7 @@ fn two_clients_behind_the_dataplane_s_address_get_two_ports() {
     let process = "192.168.7.10:6443";
     let mut w = World::with(|d| d.service(TCP, &[process]));
     w.pass(Host, &syn("192.168.7.10:4000", VIP), Host, &syn("10.1.0.1:4000", process).hop());
-    let other = w.send(Host, &[syn("10.1.0.0:4000", VIP)]).only(Host);
+    let other = w.send(Host, [syn("10.1.0.0:4000", VIP)]).only(Host);
     assert_ne!(other.ports.0, 4000);
     assert_eq!(other, syn(&format!("10.1.0.1:{}", other.ports.0), process).hop());
     w.pass(Host, &other.back(), Host, &other.back().from(VIP).to("10.1.0.0:4000").hop());
@@ -230,7 +230,7 @@ fn a_frontend_may_be_any_address() {
 fn a_direct_connection_to_an_endpoint_is_told_apart_from_one_by_the_service() {
     let mut w = World::with(|d| d.service(TCP, &[HERE]));
     w.pass(PodA, &syn(A, VIP), PodB, &syn(A, HERE).hop());
-    let direct = w.send(PodA, &[syn(A, HERE)]).only(PodB);
+    let direct = w.send(PodA, [syn(A, HERE)]).only(PodB);
     assert_ne!(direct.ports.0, 4000);
     w.pass(PodB, &direct.back(), PodA, &syn(HERE, A).hop());
     w.pass(PodB, &syn_ack(HERE, A), PodA, &syn_ack(VIP, A).hop());

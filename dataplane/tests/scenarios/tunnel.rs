@@ -45,11 +45,11 @@ fn a_superframe_becomes_segments_that_fit_the_tunnel() {
     let flags = TcpFlags::ACK | TcpFlags::PSH | TcpFlags::FIN | TcpFlags::CWR;
     let big = tcp(A, FAR).flags(flags).timestamps().data(60_000);
     for checksum in [Sum::Partial, Sum::Right] {
-        let out = w.send(PodA, &[big.checksum(checksum)]).all(NodeB);
+        let out = w.send(PodA, [big.checksum(checksum)]).all(NodeB);
         assert_eq!(out, segments(&big.hop(), 1450 - 52));
     }
     let bare = tcp(A, FAR).id(0xfff0).sequence(u32::MAX - 5).data(65_495);
-    assert_eq!(w.send(PodA, &[bare.checksum(Sum::Partial)]).all(NodeB), segments(&bare.hop(), 1410));
+    assert_eq!(w.send(PodA, [bare.checksum(Sum::Partial)]).all(NodeB), segments(&bare.hop(), 1410));
     assert_eq!(w.count(|h| &h.segments_out), 43 + 43 + 47);
     w.drop(PodA, &big.checksum(Sum::Wrong), DropReason::BadChecksum);
 }
@@ -64,7 +64,7 @@ fn segments_are_as_long_as_the_receiver_says_less_the_options() {
         w.forward(NodeB, &syn_ack(FAR, A).mss(announced), PodA);
         let big = tcp(A, FAR).data(20_000);
         let big = if options > 0 { big.timestamps() } else { big };
-        let out = w.send(PodA, &[big.checksum(Sum::Partial)]).all(NodeB);
+        let out = w.send(PodA, [big.checksum(Sum::Partial)]).all(NodeB);
         assert_eq!(out, segments(&big.hop(), size), "MSS {announced}, {options} bytes of options");
     }
 }
@@ -75,7 +75,7 @@ fn the_client_s_syn_limits_the_server_s_segments() {
     w.forward(NodeB, &syn(FAR, A).mss(1000), PodA);
     w.forward(PodA, &syn_ack(A, FAR).mss(1410), NodeB);
     let big = tcp(A, FAR).data(5_000);
-    assert_eq!(w.send(PodA, &[big.checksum(Sum::Partial)]).all(NodeB), segments(&big.hop(), 1000));
+    assert_eq!(w.send(PodA, [big.checksum(Sum::Partial)]).all(NodeB), segments(&big.hop(), 1000));
 }
 
 #[test]
@@ -84,14 +84,14 @@ fn a_tiny_mss_does_not_make_thousands_of_segments() {
     w.forward(PodA, &syn(A, FAR), NodeB);
     w.forward(NodeB, &syn_ack(FAR, A).mss(1), PodA);
     let big = tcp(A, FAR).data(60_000);
-    assert!(w.send(PodA, &[big.checksum(Sum::Partial)]).all(NodeB).len() < 300);
+    assert!(w.send(PodA, [big.checksum(Sum::Partial)]).all(NodeB).len() < 300);
 }
 
 #[test]
 fn a_pod_s_own_path_mtu_counts_towards_the_wire_alone() {
     let mut w = World::with(|d| d.ports[0].1.path_mtu = Some(1000));
     let (big, datagram) = (tcp(A, FAR).data(5_000), udp(A, FAR).data(1200));
-    assert_eq!(w.send(PodA, &[big.clone()]).all(NodeB), segments(&big.hop(), 960));
+    assert_eq!(w.send(PodA, &big).all(NodeB), segments(&big.hop(), 960));
     let answer = error("10.1.0.1", "10.1.0.2", FRAGMENTATION_NEEDED, 1000, &datagram);
     w.refuse(PodA, &datagram, DropReason::TooBig, &answer);
     w.forward(PodA, &big.to("10.1.0.3:80"), PodB);
@@ -116,7 +116,7 @@ fn direct_mode_needs_no_tunnel_on_the_subnet() {
     w.forward(PodA, &syn(A, FAR), Wire);
     w.forward(Wire, &syn_ack(FAR, A).mss(1460), PodA);
     let big = tcp(A, FAR).data(30_000);
-    assert_eq!(w.send(PodA, &[big.checksum(Sum::Partial)]).all(Wire), segments(&big.hop(), 1460));
+    assert_eq!(w.send(PodA, [big.checksum(Sum::Partial)]).all(Wire), segments(&big.hop(), 1460));
     w.forward(Wire, &udp(FAR, B), PodB);
     w.forward(PodB, &udp(B, FAR), Wire);
     w.forward(PodA, &udp(A, "192.168.7.11:22"), Wire);

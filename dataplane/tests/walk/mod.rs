@@ -148,14 +148,14 @@ impl World {
 
     /// Sends packets into the first worker by one place, in one burst.
     #[track_caller]
-    pub(crate) fn send(&mut self, from: At, packets: &[Packet]) -> Outcome {
+    pub(crate) fn send(&mut self, from: At, packets: impl AsRef<[Packet]>) -> Outcome {
         self.send_to(0, from, packets)
     }
 
     /// Sends packets into a worker.
     #[track_caller]
-    pub(crate) fn send_to(&mut self, worker: usize, from: At, packets: &[Packet]) -> Outcome {
-        let frames: Vec<_> = packets.iter().map(|p| from.frame(p)).collect();
+    pub(crate) fn send_to(&mut self, worker: usize, from: At, packets: impl AsRef<[Packet]>) -> Outcome {
+        let frames: Vec<_> = packets.as_ref().iter().map(|p| from.frame(p)).collect();
         self.send_frames(worker, from, frames)
     }
 
@@ -250,7 +250,7 @@ impl World {
     /// A packet comes out at one place, and nothing else happens.
     #[track_caller]
     pub(crate) fn pass(&mut self, from: At, sent: &Packet, to: At, expected: &Packet) {
-        let outcome = self.send(from, std::slice::from_ref(sent));
+        let outcome = self.send(from, sent);
         outcome.is(&[(to, expected.clone())], &[]);
     }
 
@@ -263,7 +263,7 @@ impl World {
     /// A packet is dropped, and nothing comes out.
     #[track_caller]
     pub(crate) fn drop(&mut self, from: At, sent: &Packet, reason: DropReason) {
-        self.send(from, std::slice::from_ref(sent)).is(&[], &[reason]);
+        self.send(from, sent).is(&[], &[reason]);
     }
 
     /// A frame is dropped, and nothing comes out.
@@ -275,7 +275,7 @@ impl World {
     /// A packet is dropped and its sender told.
     #[track_caller]
     pub(crate) fn refuse(&mut self, from: At, sent: &Packet, reason: DropReason, answer: &Packet) {
-        self.send(from, std::slice::from_ref(sent)).is(&[(from, answer.clone())], &[reason]);
+        self.send(from, sent).is(&[(from, answer.clone())], &[reason]);
     }
 
     /// One of the counters, over all workers.

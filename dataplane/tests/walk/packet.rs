@@ -355,6 +355,12 @@ impl Packet {
     }
 }
 
+impl AsRef<[Self]> for Packet {
+    fn as_ref(&self) -> &[Self] {
+        std::slice::from_ref(self)
+    }
+}
+
 impl fmt::Debug for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { src, dst, ports: (from, to), ttl, tos, fragment, body, data, checksum, .. } = self;
