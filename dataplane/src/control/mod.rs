@@ -16,6 +16,7 @@ pub mod ports;
 pub mod publish;
 pub mod queues;
 pub mod reconcile;
+pub mod retry;
 pub mod saved;
 pub mod server;
 pub mod snat_ports;

@@ -19,6 +19,7 @@ use headrace_xsk::{Granted, Mode, SocketConfig};
 
 use super::kernel::{Link, View};
 use super::queues::{Queues, QueuesError};
+use super::retry::Failure;
 use super::workers::Workers;
 use crate::frames::AreaId;
 use crate::port::PortIndex;
@@ -74,13 +75,36 @@ pub enum PortProblem {
     Queues(#[from] QueuesError),
 }
 
+/// What stands in a port's way since the last attempt.
+struct Obstacle {
+    text: String,
+    failure: Option<Failure>,
+}
+
+impl Obstacle {
+    fn new(text: &str) -> Self {
+        Self { text: text.into(), failure: None }
+    }
+
+    /// Of an attempt: only one that touched the device makes the next one wait.
+    fn of(problem: &PortProblem, link: Option<&Link>) -> Self {
+        let tried = matches!(problem, PortProblem::Program(_) | PortProblem::Queues(_));
+        let failure = link.filter(|_| tried).map(|link| Failure::on(link.index));
+        Self { text: problem.to_string(), failure }
+    }
+
+    fn must_wait(&self, link: Option<&Link>) -> bool {
+        matches!((&self.failure, link), (Some(failure), Some(link)) if !failure.is_over(link.index))
+    }
+}
+
 /// The host link and all pod ports.
 pub struct Ports {
     program: PodProgram,
     host: Option<Open>,
-    host_problem: String,
+    host_obstacle: Obstacle,
     pods: BTreeMap<PortId, Open>,
-    problems: BTreeMap<PortId, String>,
+    obstacles: BTreeMap<PortId, Obstacle>,
     slots: Slots,
 }
 
@@ -93,23 +117,21 @@ impl Ports {
         Ok(Self {
             program: PodProgram::load_or_take_over(pins, workers.max(QUEUES))?,
             host: None,
-            host_problem: "it is not there yet".into(),
+            host_obstacle: Obstacle::new("it is not there yet"),
             pods: BTreeMap::new(),
-            problems: BTreeMap::new(),
+            obstacles: BTreeMap::new(),
             slots: Slots::default(),
         })
     }
 
     /// The host link, when it is open; else why not.
     pub fn host(&self) -> Result<&Open, &str> {
-        self.host.as_ref().ok_or(&self.host_problem)
+        self.host.as_ref().ok_or(&self.host_obstacle.text)
     }
 
     /// A pod port, when it is open; else why not.
     pub fn pod(&self, id: PortId) -> Result<&Open, &str> {
-        self.pods
-            .get(&id)
-            .ok_or_else(|| self.problems.get(&id).map_or("it was not opened yet", String::as_str))
+        self.pods.get(&id).ok_or_else(|| self.obstacles.get(&id).map_or("it was not opened yet", |o| &o.text))
     }
 
     /// Slots of the open pod ports.
@@ -119,7 +141,7 @@ impl Ports {
 
     /// Whether some wanted port waits for something that may come without news from the kernel.
     pub fn incomplete(&self) -> bool {
-        self.host.is_none() || !self.problems.is_empty()
+        self.host.is_none() || !self.obstacles.is_empty()
     }
 
     /// Open pod ports that must be closed: not wanted any more, wanted otherwise, or their device is gone or replaced.
@@ -154,7 +176,7 @@ impl Ports {
             tracing::warn!("the host link's device was replaced; all pod ports are opened again");
             workers.detach(open.index);
             workers.release_anchors(AreaId::Pods);
-            self.host_problem = "its device is gone".into();
+            self.host_obstacle = Obstacle::new("its device is gone");
         }
     }
 
@@ -166,29 +188,40 @@ impl Ports {
         view: &View,
         workers: &Workers,
     ) {
-        if self.host.is_none() {
+        if self.host.is_none() && !self.host_obstacle.must_wait(host) {
             match self.open_device(PortIndex::HOST, host, "host link", true, workers) {
                 Ok(open) => self.host = Some(open),
-                Err(problem) => self.host_problem = problem.to_string(),
+                Err(problem) => {
+                    // Nothing else is open: a part of it that was must not stand in the next attempt's way.
+                    workers.release_anchors(AreaId::Pods);
+                    self.host_obstacle = Obstacle::of(&problem, host);
+                }
             }
         }
-        let before = std::mem::take(&mut self.problems);
-        for (id, port) in wanted {
-            if self.pods.contains_key(id) {
-                continue;
+        self.obstacles.retain(|id, _| wanted.contains_key(id));
+        for port in wanted.values().filter(|port| !self.pods.contains_key(&port.id)).collect::<Vec<_>>() {
+            let link = view.link(&port.interface);
+            if !self.obstacles.get(&port.id).is_some_and(|obstacle| obstacle.must_wait(link)) {
+                let outcome = self.open_pod(port, link, workers);
+                self.record(port, link, outcome);
             }
-            match self.open_pod(port, view, workers) {
-                Ok(open) => {
-                    tracing::info!("port {id} ({}) is open on {}", port.label, port.interface);
-                    self.pods.insert(*id, open);
+        }
+    }
+
+    fn record(&mut self, port: &Port, link: Option<&Link>, outcome: Result<Open, PortProblem>) {
+        let Port { id, interface, label, .. } = port;
+        match outcome {
+            Ok(open) => {
+                tracing::info!("port {id} ({label}) is open on {interface}");
+                self.obstacles.remove(id);
+                self.pods.insert(*id, open);
+            }
+            Err(problem) => {
+                let obstacle = Obstacle::of(&problem, link);
+                if self.obstacles.get(id).is_none_or(|before| before.text != obstacle.text) {
+                    tracing::warn!("port {id} ({label}) is not open: {}", obstacle.text);
                 }
-                Err(problem) => {
-                    let problem = problem.to_string();
-                    if before.get(id) != Some(&problem) {
-                        tracing::warn!("port {id} ({}) is not open: {problem}", port.label);
-                    }
-                    self.problems.insert(*id, problem);
-                }
+                self.obstacles.insert(*id, obstacle);
             }
         }
     }
@@ -202,12 +235,11 @@ impl Ports {
         }
     }
 
-    fn open_pod(&mut self, port: &Port, view: &View, workers: &Workers) -> Result<Open, PortProblem> {
+    fn open_pod(&mut self, port: &Port, link: Option<&Link>, workers: &Workers) -> Result<Open, PortProblem> {
         if self.host.is_none() {
-            return Err(PortProblem::HostLink(self.host_problem.clone()));
+            return Err(PortProblem::HostLink(self.host_obstacle.text.clone()));
         }
         let index = self.slots.take().ok_or(PortProblem::Slots(Slots::CAPACITY))?;
-        let link = view.link(&port.interface);
         self.open_device(index, link, &port.interface, port.superframes, workers)
             .inspect_err(|_| self.slots.give_back(index))
     }

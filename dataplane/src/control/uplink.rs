@@ -18,6 +18,7 @@ use ipnetwork::IpNetwork;
 use super::desired::Desired;
 use super::kernel::{Link, View};
 use super::queues::{Queues, QueuesError};
+use super::retry::Failure;
 use super::workers::Workers;
 use crate::frames::AreaId;
 use crate::port::PortIndex;
@@ -46,6 +47,7 @@ pub struct Uplink {
     program: UplinkProgram,
     open: Option<Open>,
     problem: String,
+    failure: Option<Failure>,
     config: Option<UplinkConfig>,
     /// Pod ranges of other nodes that the program knows.
     peers: Option<Vec<Prefix>>,
@@ -62,6 +64,7 @@ impl Uplink {
             program,
             open: None,
             problem: "it was not looked for yet".into(),
+            failure: None,
             config: None,
             peers: None,
         })
@@ -109,22 +112,22 @@ impl Uplink {
                 self.program.detach(device);
             }
         }
-        if self.open.is_some() {
+        let waits = |index| self.failure.is_some_and(|failure| !failure.is_over(index));
+        if self.open.is_some() || index.is_some_and(waits) {
             return;
         }
         let opened = match chosen {
-            Ok(link) if link.up => self.open_device(link, workers).map_err(|error| error.to_string()),
+            Ok(link) if link.up => self.open_device(link, workers).map_err(|error| {
+                self.failure = Some(Failure::on(link.index));
+                error.to_string()
+            }),
             Ok(link) => Err(format!("device {0} is down (ip link set dev {0} up)", link.name)),
             Err(problem) => Err(problem),
         };
         match opened {
             Ok(open) => {
-                tracing::info!(
-                    "uplink {} is open: {} XDP, {}",
-                    open.name,
-                    open.attached.mode,
-                    copy(&open.granted)
-                );
+                let (name, mode) = (&open.name, open.attached.mode);
+                tracing::info!("uplink {name} is open: {mode} XDP, {}", copy(&open.granted));
                 self.open = Some(open);
             }
             Err(problem) => self.problem = problem,

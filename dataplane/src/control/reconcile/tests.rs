@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::config::{Config, Task};
 use crate::control::namespace::Namespace;
-use crate::control::start::serve_until;
+use crate::control::start::{FLOWS, serve_until};
 
 /// Long enough for a slow machine; nothing is measured by it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -84,6 +84,12 @@ impl Running {
     async fn stop(self) {
         self.stop.send(()).unwrap();
         self.task.await.unwrap();
+        // A command that another test is just about to run holds a copy of every descriptor until it does, and with it
+        // the lock on the flow table.
+        let flows = std::fs::File::open(self.run_dir.join(FLOWS)).unwrap();
+        while flows.try_lock().is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     async fn status(&self) -> proto::StatusReply {
