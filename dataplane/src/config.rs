@@ -23,12 +23,12 @@ const CLEANUP: &str = "cleanup";
 
 const EXAMPLES: &str = "\
 Examples:
-  headrace-dataplane                                  one worker, everything found by itself
-  headrace-dataplane --uplink eth1 --cores 2,3        two workers, pinned
-  headrace-dataplane --config /etc/headrace.toml      with lines such as  cores = [2, 3]
-  HEADRACE_LOG_LEVEL=debug headrace-dataplane         any key from the environment
-  headrace-dataplane --run-dir /run/b --workers 1     a second node on one machine, in a network namespace of its own
-  headrace-dataplane cleanup                          remove XDP programs, host link and state of a stopped one
+  headrace-dataplane                              one worker, the rest found by itself
+  headrace-dataplane --uplink eth1 --cores 2,3    two workers, pinned
+  headrace-dataplane --config /etc/headrace.toml  lines such as  cores = [2, 3]
+  HEADRACE_LOG_LEVEL=debug headrace-dataplane     any key from the environment
+  headrace-dataplane --run-dir /run/b             a second node, in its namespace
+  headrace-dataplane cleanup                      remove what a stopped one left
 
 SIGTERM and SIGINT end it. XDP programs, the host link and all state stay for the next start; cleanup removes them.";
 
