@@ -10,14 +10,14 @@ use headrace_dataplane::random::Random;
 
 #[path = "../fuzz/burst/mod.rs"]
 mod burst;
-#[path = "../fuzz/burst/seeds.rs"]
+#[path = "../fuzz/burst/seeds/mod.rs"]
 mod seeds;
 
 /// Inputs made from the corpus; HEADRACE_MUTATIONS asks for another number.
 const MUTATIONS: usize = 4000;
 
 /// Reasons that ports in memory and the prepared worlds cannot give.
-const UNREACHED: [DropReason; 1] = [DropReason::ShuttingDown];
+const UNREACHED: [DropReason; 2] = [DropReason::ShuttingDown, DropReason::TooManyChunks];
 
 #[test]
 fn every_input_of_the_corpus_holds() {

@@ -8,6 +8,8 @@
 mod copy;
 mod pool;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use copy::{Cursor, Mark, Pools, Writer};

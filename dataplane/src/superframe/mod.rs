@@ -6,6 +6,8 @@ pub mod coalesce;
 pub mod envelope;
 pub mod fragment;
 pub mod segment;
+#[cfg(test)]
+mod tests;
 
 pub use coalesce::Coalescer;
 pub use envelope::Envelope;

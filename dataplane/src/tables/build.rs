@@ -223,3 +223,6 @@ fn v4_ranges(ranges: &[IpNetwork]) -> impl Iterator<Item = Ipv4Network> + '_ {
         IpNetwork::V6(_) => None,
     })
 }
+
+#[cfg(test)]
+mod tests;

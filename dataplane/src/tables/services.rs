@@ -104,3 +104,6 @@ fn shard(key: &FrontendKey) -> usize {
     let word = u64::from(u32::from(key.address)) << 32 | u64::from(key.port) << 8 | u64::from(key.protocol);
     (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
 }
+
+#[cfg(test)]
+mod tests;
