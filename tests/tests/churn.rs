@@ -31,8 +31,10 @@ fn two_hundred_pods_come_and_go_and_nothing_leaks() -> Result<()> {
     let before = Holdings::count(&lab)?;
     (0..CYCLES).try_for_each(|number| cycle(&mut lab, number).with_context(|| format!("cycle {number}")))?;
     // Descriptors are closed and chunks come back shortly after the port is gone.
-    wait_until(Duration::from_secs(5), || Holdings::count(&lab).is_ok_and(|now| now == before));
-    findings.equal("held after all pods are gone", &Holdings::count(&lab)?, &before);
+    let leaks_nothing = || Holdings::count(&lab).is_ok_and(|now| now.with_no_less_than(&before) == before);
+    wait_until(Duration::from_secs(5), leaks_nothing);
+    let after = Holdings::count(&lab)?.with_no_less_than(&before);
+    findings.equal("held after all pods are gone", &after, &before);
     for hold in holds {
         let report = hold.stop();
         println!("longest gap of a connection: {:.0?}", report.longest_gap);
@@ -70,6 +72,13 @@ struct Holdings {
 }
 
 impl Holdings {
+    /// Descriptors come and go with the calls of whoever asks; fewer than before are no leak.
+    fn with_no_less_than(mut self, before: &Self) -> Self {
+        self.dataplane_files = self.dataplane_files.max(before.dataplane_files);
+        self.agent_files = self.agent_files.max(before.agent_files);
+        self
+    }
+
     fn count(lab: &Lab) -> Result<Self> {
         let node = lab.node("node1")?;
         let status = lab.dataplane("node1")?;
@@ -82,12 +91,12 @@ impl Holdings {
         links.sort();
         let mut ports: Vec<String> = status.ports.iter().map(|port| port.interface.clone()).collect();
         ports.sort();
-        let store = node.machine.directory.join("state/cni/networks/headrace");
+        let store = node.machine.directory.join("run/ipam/headrace");
         let ledgers = status.workers.iter().flat_map(|worker| &worker.frames_ledger);
         Ok(Self {
             links,
             ports,
-            addresses: fs::read_dir(&store).map_or(0, Iterator::count),
+            addresses: fs::read_dir(&store).with_context(|| store.display().to_string())?.count(),
             dataplane_files: files(Daemon::Dataplane)?,
             agent_files: files(Daemon::Agent)?,
             namespaces: node.machine.space.run("ls /run/netns")?,
