@@ -5,6 +5,8 @@
 //! what the decisions are made from, in [`tables`]. [`control`] feeds all that from the contract and from the kernel.
 
 pub mod burst;
+pub mod config;
+pub mod control;
 pub mod drop_reason;
 pub mod flows;
 pub mod frames;
