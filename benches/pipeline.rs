@@ -1,8 +1,8 @@
 //! Cost of the pipeline in ns per packet: in-memory ports, one core, no I/O. Receiving (a copy of the template) and freeing are
 //! part of every figure; "drop" shows what they cost alone.
 
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use etherparse::PacketBuilder;
 use headrace_bench::{NEIGHBOUR, PEER, PEER_VTEP, POD, REMOTE, SERVICE, VTEP, node};
 use headrace_dataplane::port::BURST;
@@ -50,7 +50,12 @@ fn tunnelled(mut inner: Vec<u8>) -> Vec<u8> {
     [outer.to_vec(), inner].concat()
 }
 
-fn case(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, from_pod: Vec<Vec<u8>>, from_wire: Vec<Vec<u8>>) {
+fn case(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    from_pod: Vec<Vec<u8>>,
+    from_wire: Vec<Vec<u8>>,
+) {
     let mut worker = node(from_pod, from_wire);
     for _ in 0..20_000 / BURST {
         worker.turn(1);
@@ -66,9 +71,24 @@ fn pipeline(c: &mut Criterion) {
     stranger[26] = 11;
     case(&mut group, "drop (spoofed), 64 B", vec![stranger], Vec::new());
     for count in [1, 10_000] {
-        case(&mut group, &format!("same node, 64 B, {count} flows"), flows((NEIGHBOUR, 53), count, 22), Vec::new());
-        case(&mut group, &format!("vxlan out, 64 B, {count} flows"), flows((REMOTE, 53), count, 22), Vec::new());
-        case(&mut group, &format!("service and vxlan out, 64 B, {count} flows"), flows((SERVICE, 80), count, 22), Vec::new());
+        case(
+            &mut group,
+            &format!("same node, 64 B, {count} flows"),
+            flows((NEIGHBOUR, 53), count, 22),
+            Vec::new(),
+        );
+        case(
+            &mut group,
+            &format!("vxlan out, 64 B, {count} flows"),
+            flows((REMOTE, 53), count, 22),
+            Vec::new(),
+        );
+        case(
+            &mut group,
+            &format!("service and vxlan out, 64 B, {count} flows"),
+            flows((SERVICE, 80), count, 22),
+            Vec::new(),
+        );
     }
     let back = vec![tunnelled(udp(REMOTE, (POD, 53), 0, 22))];
     case(&mut group, "vxlan in, 64 B, 1 flow", Vec::new(), back);

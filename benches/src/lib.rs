@@ -7,7 +7,9 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use headrace_api::state::{Encapsulation, Endpoint, Frontend, Peer, Port, PortId, Protocol, Service, Settings};
+use headrace_api::state::{
+    Encapsulation, Endpoint, Frontend, Peer, Port, PortId, Protocol, Service, Settings,
+};
 use headrace_dataplane::flows::{CONTENT_VERSION, Flows};
 use headrace_dataplane::frames::{AreaId, Frame, Pool, Pools};
 use headrace_dataplane::port::{self, BURST, Capabilities, PortIndex, Received};

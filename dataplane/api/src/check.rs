@@ -177,9 +177,9 @@ fn peer(m: proto::Peer) -> Result<Peer, Vec<Refusal>> {
     let other_addresses = f.addresses("other_addresses", &m.other_addresses);
     let pod_cidrs = f.prefixes("pod_cidrs", &m.pod_cidrs);
     let vtep_mac = f.mac("vtep_mac", &m.vtep_mac);
-    let built = (|| {
-        Some(Peer { name: m.name, address: address?, other_addresses, pod_cidrs, vtep_mac: vtep_mac? })
-    })();
+    let built =
+        (|| Some(Peer { name: m.name, address: address?, other_addresses, pod_cidrs, vtep_mac: vtep_mac? }))(
+        );
     f.finish(built)
 }
 
@@ -292,8 +292,7 @@ impl Faults {
             }
             Some(a) => Some(a),
             None => {
-                let reason =
-                    format!("has {} bytes; IPv4 has 4 and IPv6 has 16", message.octets.len());
+                let reason = format!("has {} bytes; IPv4 has 4 and IPv6 has 16", message.octets.len());
                 self.fault(field, &reason)
             }
         }
@@ -318,7 +317,8 @@ impl Faults {
         match network {
             Some(n) if n.network() == address => Some(n),
             Some(n) => {
-                let reason = format!("{n} has bits behind its length; {}/{} is the range", n.network(), n.prefix());
+                let reason =
+                    format!("{n} has bits behind its length; {}/{} is the range", n.network(), n.prefix());
                 self.fault(field, &reason)
             }
             None => self.fault(field, &format!("/{} is too long for {address}", message.length)),

@@ -37,9 +37,11 @@ fn a_good_port_survives_the_way_there_and_back() {
     assert_eq!(proto::Port::from(checked), port());
 }
 
+type Damage = fn(&mut proto::Port);
+
 #[test]
 fn every_fault_of_a_port_is_named() {
-    let cases: [(&str, fn(&mut proto::Port)); 9] = [
+    let cases: [(&str, Damage); 9] = [
         ("port 0: id: is 0", |p| p.id = 0),
         ("port 7: interface: \"\" is no", |p| p.interface.clear()),
         ("port 7: interface: \"a/b\" is no", |p| p.interface = "a/b".into()),

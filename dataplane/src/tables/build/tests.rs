@@ -66,7 +66,7 @@ fn port(slot: u16, address: Ipv4Addr) -> (PortId, (PortIndex, Port)) {
         mac: MacAddr([2, 0, 0, 0, 1, slot as u8]),
         addresses: vec![v6(), address.into()],
         path_mtu: Some(1300 + slot),
-        superframes: slot % 2 == 0,
+        superframes: slot.is_multiple_of(2),
         label: String::new(),
     };
     (id, (PortIndex(slot + 2), port))
@@ -128,7 +128,7 @@ fn oracle(cluster: &Cluster, to: Ipv4Addr) -> Route {
         return Route::Host;
     }
     let of_peer = |p: &Peer| p.address == IpAddr::V4(to) || p.other_addresses.contains(&to.into());
-    if let Some((index, _)) = peers().filter(|(_, p)| of_peer(p)).last() {
+    if let Some((index, _)) = peers().rfind(|(_, p)| of_peer(p)) {
         return peer(index);
     }
     // Of equally long ranges the later kind counts, and of one kind the later one.
