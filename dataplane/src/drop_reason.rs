@@ -106,10 +106,6 @@ drop_reasons! {
     TxRingFull = "tx_ring_full",
     /// No chunk was free to build the frame in.
     NoChunk = "no_chunk",
-    /// More continuation buffers than a frame may have.
-    TooManyChunks = "too_many_chunks",
-    /// Waits for nothing: the worker was told to stop.
-    ShuttingDown = "shutting_down",
     /// Meant for the node's own stack, which has no host link.
     NoHostLink = "no_host_link",
     /// An ICMP error was not sent: rate limit or a packet about which none may be sent.

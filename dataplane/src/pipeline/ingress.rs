@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use arrayvec::ArrayVec;
+use headrace_flowmap::prefetch_read;
 use headrace_wire::Header;
 use headrace_wire::arp::{self, ArpPacket};
 use headrace_wire::ethernet::{EtherType, EthernetHeader};
@@ -45,6 +46,7 @@ pub fn run(
     answers: &mut Answers,
     cx: &mut Context<'_>,
 ) {
+    prefetch_headers(received, cx);
     for mut frame in received.drain(..) {
         let admission = match port {
             PortIndex::UPLINK => from_uplink(&frame, cx),
@@ -65,6 +67,17 @@ pub fn run(
                 cx.stats.drop_frame(reason);
                 cx.pools.free(frame);
             }
+        }
+    }
+}
+
+/// Headers were last written by another core, or by the device: begin to load them all before the first is read.
+fn prefetch_headers(received: &Received, cx: &Context<'_>) {
+    for frame in received {
+        let bytes = cx.pools.head(frame);
+        // A tunnel's headers and the inner ones take two cache lines.
+        for line in bytes.chunks(64).take(2) {
+            prefetch_read(line);
         }
     }
 }
