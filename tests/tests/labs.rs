@@ -6,6 +6,7 @@ mod support;
 mod churn;
 mod command_line;
 mod connectivity;
+mod hostile;
 mod kernel_node;
 mod kernel_pair;
 mod restart;
