@@ -10,7 +10,7 @@ LAB_THREADS ?= 2
 # A failed check says what and where; the way through the test harness adds nothing.
 export RUST_LIB_BACKTRACE ?= 0
 
-.PHONY: help deps build demo test fmt lint unit labs fuzz-replay clean-labs
+.PHONY: help deps build demo test fmt lint unit labs fuzz-replay bench clean-labs
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ labs: build ## tests on real frames between network namespaces (root)
 fuzz-replay: ## every input that fuzzing has kept, as a normal test
 	@if [ -d dataplane/fuzz/corpus ]; then cargo test --release --locked -p headrace-dataplane --test corpus; \
 	else echo "SKIPPED: there is no dataplane/fuzz/corpus"; [ "$$CI" != true ]; fi
+
+bench: ## cost of the pipeline in memory, in ns per packet (criterion)
+	cargo bench --locked -p headrace-bench --bench pipeline
 
 clean-labs: ## remove every lab of this machine, also what a crash has left
 	target/release/headrace-lab down --all
