@@ -108,6 +108,4 @@ drop_reasons! {
     NoChunk = "no_chunk",
     /// Meant for the node's own stack, which has no host link.
     NoHostLink = "no_host_link",
-    /// An ICMP error was not sent: rate limit or a packet about which none may be sent.
-    IcmpErrorSuppressed = "icmp_error_suppressed",
 }

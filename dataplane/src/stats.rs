@@ -75,6 +75,8 @@ pub struct Hot {
     pub segments_in: Counter,
     pub checksums_completed: Counter,
     pub icmp_errors_sent: Counter,
+    /// About packets that must not be answered, or above the limit.
+    pub icmp_errors_withheld: Counter,
     pub to_host: Counter,
 }
 

@@ -36,7 +36,7 @@ pub fn run(
             }
             Verdict::Wait(hop) => waiting.enter(hop, packet, cx),
             Verdict::Drop(reason) => end(packet.frame, reason, cx),
-            Verdict::Refuse(..) => end(packet.frame, DropReason::IcmpErrorSuppressed, cx),
+            Verdict::Refuse(_, reason) => end(packet.frame, reason, cx),
             Verdict::Undecided => end(packet.frame, DropReason::NoRoute, cx),
         }
     }

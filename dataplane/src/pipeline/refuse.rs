@@ -8,7 +8,6 @@ use headrace_wire::parse::{parse_ethernet, parse_ipv4};
 use super::Context;
 use super::route::{self, Transit};
 use crate::burst::{Burst, Packet, Verdict};
-use crate::drop_reason::DropReason;
 use crate::flows::Seconds;
 use crate::frames::{Checksum, Frame, Writer};
 
@@ -36,8 +35,11 @@ impl Budget {
 pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
     for packet in burst.iter_mut() {
         let Verdict::Refuse(error, reason) = packet.verdict else { continue };
-        packet.verdict = answer(packet, error, cx).unwrap_or(Verdict::Drop(DropReason::IcmpErrorSuppressed));
-        if !matches!(packet.verdict, Verdict::Wait(_)) {
+        packet.verdict = answer(packet, error, cx).unwrap_or_else(|| {
+            cx.stats.hot().icmp_errors_withheld.add(1);
+            Verdict::Drop(reason)
+        });
+        if matches!(packet.verdict, Verdict::Reply(_)) {
             cx.stats.drop_frame(reason);
         }
     }

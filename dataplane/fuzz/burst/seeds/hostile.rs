@@ -137,7 +137,7 @@ pub(super) fn errors() -> Vec<Seed> {
     vec![
         ("icmp_error_malformed", 0, vec![patched(&error(POD1, P1, P2, P3, 64), &[(42, 0x65)]), TURN]),
         (
-            "icmp_error_suppressed",
+            "icmp_error_withheld",
             0,
             vec![op(Built { extra: 9, style: style::LAST_HOP, ..udp(POD1, P1, P2) }), TURN],
         ),
