@@ -49,12 +49,5 @@ pub struct Packet {
     pub verdict: Verdict,
 }
 
-impl Packet {
-    /// Source address as it came in.
-    pub fn source(&self) -> Ipv4Addr {
-        self.ip.src
-    }
-}
-
 /// Packets that travel through the stages together.
 pub type Burst = ArrayVec<Packet, BURST>;
