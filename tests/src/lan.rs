@@ -3,6 +3,9 @@
 //! A veth would carry frames that no wire carries: 64 KiB long, or with a checksum left to hardware that is not there.
 //! [`Wire`] says how real it shall be. Whatever goes to a Headrace node gets its checksum completed at the switch, as the
 //! sender's NIC would have done; between kernel nodes it stays left to the veth, as checksum hardware would do it for free.
+//!
+//! A veth also runs its receiver inside the sender's system call, frame by frame, which no wire does. So every NIC that merges
+//! segments polls in a thread of its own (threaded NAPI), Headrace's and the kernel's alike, as one with an interrupt would.
 
 use crate::config::Wire;
 use crate::machine::Machine;
@@ -42,7 +45,7 @@ pub fn plug_node(
          ip route add default via {OUTSIDE}",
         node.address
     ))?;
-    Ok(())
+    poll_in_a_thread(machine, config.wire)
 }
 
 /// Plugs the outside host in. It knows no pods: only where masquerading is off does it have routes to them.
@@ -61,6 +64,7 @@ pub fn plug_outside(
          ip address add {OUTSIDE_FAR}/32 dev lo
          ip link set {NIC} up"
     ))?;
+    poll_in_a_thread(outside, config.wire)?;
     for node in nodes.iter().filter(|_| !config.masquerade) {
         outside.space.run(&format!("ip route add {} via {}", node.pod_cidr(), node.address))?;
     }
@@ -113,4 +117,12 @@ fn plug(
          ip link set {name} master lan up"
     ))?;
     set_wire(lan, machine, config.wire, complete_checksums)
+}
+
+/// Only a veth that is up and merges has something to poll.
+fn poll_in_a_thread(machine: &Machine, wire: Wire) -> Result<(), LabError> {
+    if wire == Wire::Segmented {
+        machine.space.script(&format!("echo 1 > /sys/class/net/{NIC}/threaded"))?;
+    }
+    Ok(())
 }

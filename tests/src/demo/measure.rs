@@ -1,4 +1,4 @@
-//! Measurements in turns: Headrace and the kernel, then the kernel and Headrace.
+//! Measurements in turns: Headrace and what it is compared with, then the other way round.
 
 use crate::counters::Protocols;
 use crate::traffic::iperf::{Iperf, Protocol, Throughput};
@@ -41,11 +41,11 @@ pub(super) fn rate_without_loss(paths: &[Path]) -> Result<u32, LabError> {
 impl Session {
     /// Round trips.
     pub(super) fn ping(&self, path: &Path) -> Option<Row> {
-        let (headrace, kernel) = (path.headrace.ping?, path.kernel.ping?);
+        path.headrace.ping.and(path.kernel.ping)?;
         let ping = |space: &Space, address| Ping { count: 25, ..Ping::new(address) }.run(space);
         let mut row = Row::new(path.name, "icmp");
-        let rounds = self.in_turns(&mut row, path, |leg, ours| {
-            let address = if ours { headrace } else { kernel };
+        let rounds = self.in_turns(&mut row, path.both(), |leg| {
+            let address = leg.ping.unwrap_or(leg.address);
             let pong = ping(&leg.client, address)?;
             if pong.received == 0 {
                 return Err(LabError::Output {
@@ -57,20 +57,24 @@ impl Session {
             Ok(pong)
         });
         let rtt = |pongs: &[Pong]| median(pongs.iter().filter_map(|pong| pong.mean_rtt));
-        row.rtt_us = rtt(&rounds.headrace);
-        row.kernel_rtt_us = rtt(&rounds.kernel);
-        row.loss = median(rounds.headrace.iter().map(Pong::loss_percent));
+        row.rtt_us = rtt(&rounds.ours);
+        row.kernel_rtt_us = rtt(&rounds.theirs);
+        row.loss = median(rounds.ours.iter().map(Pong::loss_percent));
         Some(row)
     }
 
-    /// One TCP stream.
+    /// One TCP stream; through a Service also in turns with the same server directly.
     pub(super) fn tcp(&self, path: &Path) -> Row {
         let mut row = Row::new(path.name, "tcp");
-        let rounds =
-            self.in_turns(&mut row, path, |leg, _| Iperf { seconds: self.seconds, ..tcp(leg) }.run());
-        row.set_rates(&rounds.headrace, &rounds.kernel);
-        row.retransmits = Some(rounds.headrace.iter().map(|t| t.retransmits).sum());
-        row.kernel_retransmits = Some(rounds.kernel.iter().map(|t| t.retransmits).sum());
+        let run = |leg: &Leg| Iperf { seconds: self.seconds, ..tcp(leg) }.run();
+        let rounds = self.in_turns(&mut row, path.both(), run);
+        row.set_rates(&rounds.ours, &rounds.theirs);
+        row.retransmits = Some(rounds.ours.iter().map(|t| t.retransmits).sum());
+        row.kernel_retransmits = Some(rounds.theirs.iter().map(|t| t.retransmits).sum());
+        if let (Some(direct), None) = (&path.direct, &row.failure) {
+            let rounds = self.in_turns(&mut row, [(&path.headrace, "Service"), (direct, "direct")], run);
+            row.set_direct(&rounds.ours, &rounds.theirs);
+        }
         row
     }
 
@@ -78,32 +82,29 @@ impl Session {
     pub(super) fn udp(&self, path: &Path, megabits: u32) -> Row {
         let mut row = Row::new(path.name, "udp");
         let protocol = Protocol::Udp { megabits, length: DATAGRAM };
-        let rounds = self.in_turns(&mut row, path, |leg, _| Iperf { protocol, seconds: 1, ..tcp(leg) }.run());
-        row.set_rates(&rounds.headrace, &rounds.kernel);
+        let rounds =
+            self.in_turns(&mut row, path.both(), |leg| Iperf { protocol, seconds: 1, ..tcp(leg) }.run());
+        row.set_rates(&rounds.ours, &rounds.theirs);
         let loss = |side: &[Throughput]| median(side.iter().map(|t| t.loss_percent));
-        row.loss = loss(&rounds.headrace);
-        row.kernel_loss = loss(&rounds.kernel);
+        row.loss = loss(&rounds.ours);
+        row.kernel_loss = loss(&rounds.theirs);
         row
     }
 
-    /// Measures both sides in every round; counts wrong checksums on Headrace's and stops at the first failure.
+    /// Measures both sides in every round; counts wrong checksums on ours and stops at the first failure.
     fn in_turns<T>(
         &self,
         row: &mut Row,
-        path: &Path,
-        measure: impl Fn(&Leg, bool) -> Result<T, LabError>,
+        sides: [(&Leg, &str); 2],
+        measure: impl Fn(&Leg) -> Result<T, LabError>,
     ) -> Rounds<T> {
-        let mut rounds = Rounds { headrace: Vec::new(), kernel: Vec::new() };
-        let before = checksum_errors(&path.headrace);
+        let mut results = [Vec::new(), Vec::new()];
+        let before = checksum_errors(sides[0].0);
         'rounds: for round in 0..self.rounds {
-            for ours in if round % 2 == 0 { [true, false] } else { [false, true] } {
-                let (leg, results, who) = if ours {
-                    (&path.headrace, &mut rounds.headrace, "Headrace")
-                } else {
-                    (&path.kernel, &mut rounds.kernel, "kernel")
-                };
-                match measure(leg, ours) {
-                    Ok(result) => results.push(result),
+            for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+                let (leg, who) = sides[side];
+                match measure(leg) {
+                    Ok(result) => results[side].push(result),
                     Err(error) => {
                         row.failure = Some(first_line(&format!("{who}: {error}")));
                         break 'rounds;
@@ -111,15 +112,16 @@ impl Session {
                 }
             }
         }
-        row.checksum_errors = checksum_errors(&path.headrace) - before;
-        rounds
+        row.checksum_errors += checksum_errors(sides[0].0) - before;
+        let [ours, theirs] = results;
+        Rounds { ours, theirs }
     }
 }
 
 /// Results by round, one list per side.
 struct Rounds<T> {
-    headrace: Vec<T>,
-    kernel: Vec<T>,
+    ours: Vec<T>,
+    theirs: Vec<T>,
 }
 
 fn tcp(leg: &Leg) -> Iperf<'_> {

@@ -30,6 +30,15 @@ pub(super) struct Path {
     pub(super) headrace: Leg,
     /// Through the kernel.
     pub(super) kernel: Leg,
+    /// Through Headrace to the same server without the Service; none where there is no Service.
+    pub(super) direct: Option<Leg>,
+}
+
+impl Path {
+    /// Headrace's leg and the kernel's, with their names for error messages.
+    pub(super) fn both(&self) -> [(&Leg, &'static str); 2] {
+        [(&self.headrace, "Headrace"), (&self.kernel, "kernel")]
+    }
 }
 
 /// Lists the paths.
@@ -37,15 +46,23 @@ pub(super) fn paths(lab: &Lab) -> Result<[Path; 5], LabError> {
     let headrace = Side { lab, a: "node1", b: "node2", subnet: 10 };
     let kernel = Side { lab, a: "kernel1", b: "kernel2", subnet: 20 };
     let path = |name, leg: fn(&Side<'_>) -> Result<Leg, LabError>| {
-        Ok::<_, LabError>(Path { name, headrace: leg(&headrace)?, kernel: leg(&kernel)? })
+        Ok::<_, LabError>(Path { name, headrace: leg(&headrace)?, kernel: leg(&kernel)?, direct: None })
+    };
+    let service = |name, number, server: fn(&Side<'_>) -> String| {
+        Ok::<_, LabError>(Path {
+            name,
+            headrace: headrace.service(number, &server(&headrace))?,
+            kernel: kernel.service(number, &server(&kernel))?,
+            direct: Some(headrace.direct(&server(&headrace))?),
+        })
     };
     Ok([
-        path("same node", |side| side.direct(&side.near()))?,
-        path("across nodes", |side| side.direct(&side.far()))?,
+        path("same node", |side| side.direct(&near(side)))?,
+        path("across nodes", |side| side.direct(&far(side)))?,
         path("outside, masqueraded", |side| side.leg(OUTSIDE_NAME, OUTSIDE_FAR, Some(OUTSIDE_FAR), None))?,
-        path("ClusterIP, across nodes", |side| side.service(1, &side.far()))?,
+        service("ClusterIP, across nodes", 1, far)?,
         // The last one: its Service slows a kernel node's bridge down (see kernel_node).
-        path("ClusterIP, same node", |side| side.service(2, &side.near()))?,
+        service("ClusterIP, same node", 2, near)?,
     ])
 }
 
@@ -58,14 +75,6 @@ struct Side<'a> {
 }
 
 impl Side<'_> {
-    fn near(&self) -> String {
-        format!("{}-pod2", self.a)
-    }
-
-    fn far(&self) -> String {
-        format!("{}-pod1", self.b)
-    }
-
     fn direct(&self, server: &str) -> Result<Leg, LabError> {
         let address = self.lab.address(server)?;
         self.leg(server, address, Some(address), None)
@@ -87,4 +96,14 @@ impl Side<'_> {
         let client = self.lab.space(&format!("{}-pod1", self.a))?.clone();
         Ok(Leg { client, server: self.lab.space(server)?.clone(), address, ping, service })
     }
+}
+
+/// The other pod of the first node.
+fn near(side: &Side<'_>) -> String {
+    format!("{}-pod2", side.a)
+}
+
+/// The pod of the second node.
+fn far(side: &Side<'_>) -> String {
+    format!("{}-pod1", side.b)
 }

@@ -21,6 +21,10 @@ pub(super) struct Row {
     pub(super) ratio: Option<f64>,
     /// Lowest and highest ratio of a round.
     pub(super) ratio_spread: Option<[f64; 2]>,
+    /// Through a Service: median of the rounds' ratios to the same server without the Service, in rounds of their own.
+    pub(super) of_direct: Option<f64>,
+    /// Lowest and highest of these ratios.
+    pub(super) of_direct_spread: Option<[f64; 2]>,
     /// TCP segments sent again in all rounds.
     pub(super) retransmits: Option<u64>,
     /// The same on the kernel's side.
@@ -49,6 +53,8 @@ impl Row {
             kernel_gbps: None,
             ratio: None,
             ratio_spread: None,
+            of_direct: None,
+            of_direct_spread: None,
             retransmits: None,
             kernel_retransmits: None,
             checksum_errors: 0,
@@ -76,13 +82,22 @@ impl Row {
     pub(super) fn set_rates(&mut self, headrace: &[Throughput], kernel: &[Throughput]) {
         self.gbps = median(headrace.iter().map(|t| t.gbps));
         self.kernel_gbps = median(kernel.iter().map(|t| t.gbps));
-        let ratios = headrace.iter().zip(kernel).filter(|(_, kernel)| kernel.gbps > 0.0);
-        let ratios: Vec<f64> = ratios.map(|(ours, kernel)| ours.gbps / kernel.gbps).collect();
-        self.ratio = median(ratios.iter().copied());
-        let lowest = ratios.iter().copied().reduce(f64::min);
-        self.ratio_spread =
-            lowest.zip(ratios.iter().copied().reduce(f64::max)).map(|(low, high)| [low, high]);
+        (self.ratio, self.ratio_spread) = ratios(headrace, kernel);
     }
+
+    /// Ratios of the rounds through a Service to those without it.
+    pub(super) fn set_direct(&mut self, service: &[Throughput], direct: &[Throughput]) {
+        (self.of_direct, self.of_direct_spread) = ratios(service, direct);
+    }
+}
+
+/// Median and spread of the ratios within the rounds.
+fn ratios(ours: &[Throughput], theirs: &[Throughput]) -> (Option<f64>, Option<[f64; 2]>) {
+    let rounds = ours.iter().zip(theirs).filter(|(_, theirs)| theirs.gbps > 0.0);
+    let ratios: Vec<f64> = rounds.map(|(ours, theirs)| ours.gbps / theirs.gbps).collect();
+    let lowest = ratios.iter().copied().reduce(f64::min);
+    let spread = lowest.zip(ratios.iter().copied().reduce(f64::max)).map(|(low, high)| [low, high]);
+    (median(ratios.into_iter()), spread)
 }
 
 /// The middle value, of an even number the mean of the middle two.
@@ -97,13 +112,14 @@ pub(super) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 /// All rows for people.
 pub(super) fn table(rows: &[Row]) -> String {
     let mut table = format!(
-        "{:<24} {:<5} {:>9} {:>9} {:>6} {:>12} {:>8} {:>8} {:>7} {:>8} {:>8}\n",
+        "{:<24} {:<5} {:>9} {:>9} {:>6} {:>12} {:>9} {:>8} {:>8} {:>7} {:>8} {:>8}\n",
         "path",
         "proto",
         "Gbit/s",
         "kernel",
         "ratio",
         "(spread)",
+        "of direct",
         "retrans",
         "csumerr",
         "loss %",
@@ -118,13 +134,14 @@ pub(super) fn table(rows: &[Row]) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             table,
-            "{:<24} {:<5} {:>9} {:>9} {:>6} {:>12} {:>8} {:>8} {:>7} {:>8} {:>8}{}",
+            "{:<24} {:<5} {:>9} {:>9} {:>6} {:>12} {:>9} {:>8} {:>8} {:>7} {:>8} {:>8}{}",
             row.path,
             row.protocol,
             number(row.gbps, 2),
             number(row.kernel_gbps, 2),
             number(row.ratio, 2),
             spread,
+            number(row.of_direct, 2),
             retransmits,
             row.checksum_errors,
             number(row.loss, 2),
