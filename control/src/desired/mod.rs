@@ -5,6 +5,7 @@
 //! Types are family-neutral, but only IPv4 is derived so far.
 
 mod address;
+pub mod categorize;
 mod nodes;
 mod services;
 
@@ -19,8 +20,6 @@ use headrace_wire::vxlan::Vni;
 use ipnetwork::IpNetwork;
 
 use crate::objects::Objects;
-
-pub use self::services::{Candidate, usable_endpoints};
 
 /// What the derivation knows besides the objects.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Services and their endpoints, as kube-proxy selects them (kubernetes, pkg/proxy: serviceport.go,
 //! endpointslicecache.go, topology.go).
 //!
-//! So far: cluster addresses. Node ports, external addresses, traffic policies, topology hints and session affinity have
-//! their place in [`usable_endpoints`] and [`frontends`].
+//! So far: cluster addresses. Node ports, external addresses, traffic policies, topology hints and session affinity are
+//! to come; [`categorize`] knows them already.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use headrace_api::state::{Endpoint, Frontend, Protocol, Service};
 
+use super::categorize::{Candidate, Policies, categorize};
 use super::{NodeConfig, Problem, address};
 use crate::objects::{
     self, AddressType, EndpointSlice, Metadata, ObjectName, Objects, ServicePort, ServiceType,
@@ -18,31 +19,6 @@ use crate::objects::{
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Objects with one of these labels are another proxy's, or nobody's.
 const NOT_OURS: [&str; 2] = ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"];
-
-/// An endpoint of one Service port, before it is decided who may get connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    /// Where it serves.
-    pub endpoint: Endpoint,
-    /// It may get new connections.
-    pub ready: bool,
-    /// It still serves.
-    pub serving: bool,
-    /// It is about to end.
-    pub terminating: bool,
-    /// It runs on this node.
-    pub local: bool,
-}
-
-/// Who may get new connections: the ready ones; when there are none, those that still serve while they end
-/// (kubernetes, pkg/proxy/topology.go, CategorizeEndpoints, cluster list).
-pub fn usable_endpoints(candidates: &[Candidate]) -> Vec<Endpoint> {
-    let all_with = |wanted: fn(&Candidate) -> bool| -> Vec<Endpoint> {
-        candidates.iter().filter(|c| wanted(c)).map(|c| c.endpoint).collect()
-    };
-    let ready = all_with(|c| c.ready);
-    if ready.is_empty() { all_with(|c| c.serving && c.terminating) } else { ready }
-}
 
 /// One entry for every port of every Service that has a cluster address.
 pub(super) fn services(
@@ -79,7 +55,7 @@ pub(super) fn services(
                 continue;
             }
             holders.extend(frontends.iter().map(|f| (*f, full_name.clone())));
-            let endpoints = usable_endpoints(&candidates(of_service, port, &node.name, problems));
+            let endpoints = usable_endpoints(&merged(of_service, port, &node.name, problems), node);
             derived.insert(full_name.clone(), Service { name: full_name, frontends, endpoints });
         }
     }
@@ -163,14 +139,21 @@ fn slices_by_service<'a>(
     by_service
 }
 
+/// Who may get new connections.
+fn usable_endpoints(merged: &BTreeMap<Endpoint, Candidate<'_>>, node: &NodeConfig) -> Vec<Endpoint> {
+    let (endpoints, candidates): (Vec<_>, Vec<_>) = merged.iter().map(|(e, c)| (*e, *c)).unzip();
+    let found = categorize(&candidates, Policies::default(), &node.name, "");
+    found.cluster.into_iter().map(|i| endpoints[i]).collect()
+}
+
 /// All endpoints of one Service port, merged over the slices; of two with one address and port, the local one stays.
-fn candidates(
+fn merged(
     slices: &[&Arc<EndpointSlice>],
     port: &ServicePort,
     node_name: &str,
     problems: &mut Vec<Problem>,
-) -> Vec<Candidate> {
-    let mut merged: BTreeMap<Endpoint, Candidate> = BTreeMap::new();
+) -> BTreeMap<Endpoint, Candidate<'static>> {
+    let mut merged: BTreeMap<Endpoint, Candidate<'static>> = BTreeMap::new();
     for slice in slices {
         let matching = slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol);
         let numbers: BTreeSet<NonZeroU16> = matching.filter_map(|p| NonZeroU16::new(p.port?)).collect();
@@ -188,21 +171,22 @@ fn candidates(
                 Some(Ok(_)) | None => continue,
             };
             for number in &numbers {
+                let endpoint = Endpoint { address, port: *number };
                 let candidate = Candidate {
-                    endpoint: Endpoint { address, port: *number },
                     ready: server.conditions.ready.unwrap_or(true),
                     serving: server.conditions.serving.unwrap_or(true),
                     terminating: server.conditions.terminating.unwrap_or(false),
                     local: server.node_name.as_deref() == Some(node_name),
+                    ..Candidate::default()
                 };
-                let held = merged.entry(candidate.endpoint).or_insert(candidate);
+                let held = merged.entry(endpoint).or_insert(candidate);
                 if candidate.local {
                     *held = candidate;
                 }
             }
         }
     }
-    merged.into_values().collect()
+    merged
 }
 
 fn protocol(protocol: objects::Protocol) -> Protocol {
