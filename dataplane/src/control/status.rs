@@ -36,6 +36,7 @@ pub fn reply(r: &Reconciler) -> proto::StatusReply {
         warnings: r.warnings.all(),
         services: services as u32,
         endpoints: endpoints as u32,
+        ..proto::StatusReply::default()
     }
 }
 
@@ -152,6 +153,7 @@ fn counters(halves: &[Arc<PortCounters>]) -> proto::PortCounters {
         rx_ring_full: sum(|c| c.rx_ring_full.get()),
         fill_ring_empty: sum(|c| c.fill_ring_empty.get()),
         tx_invalid: sum(|c| c.tx_invalid.get()),
+        ..proto::PortCounters::default()
     }
 }
 
@@ -182,6 +184,7 @@ fn worker(r: &Reconciler, handle: &WorkerHandle) -> proto::WorkerStatus {
             .into_iter()
             .filter_map(area)
             .collect(),
+        ..proto::WorkerStatus::default()
     }
 }
 
