@@ -1,7 +1,7 @@
 //! What benchmarks of the pipeline share: a node in memory whose ports cost next to nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -145,6 +145,10 @@ fn tables() -> headrace_dataplane::tables::Tables {
         masquerade: true,
         non_masquerade_cidrs: Vec::new(),
         snat_ports: 50_000..=59_999,
+        node_port_ranges: Vec::new(),
+        node_port_loopback: false,
+        masquerade_all: false,
+        local_sources: Vec::new(),
     };
     let pod = |id: u32, address: Ipv4Addr| {
         let port = Port {
@@ -155,6 +159,7 @@ fn tables() -> headrace_dataplane::tables::Tables {
             path_mtu: None,
             superframes: true,
             label: String::new(),
+            host_ports: Vec::new(),
         };
         (port.id, (PortIndex(id as u16 + 1), port))
     };
@@ -172,11 +177,9 @@ fn tables() -> headrace_dataplane::tables::Tables {
         asked: &BTreeSet::new(),
     };
     let port = |p| NonZeroU16::new(p).expect("not 0");
-    let service = Service {
-        name: "default/web:http".into(),
-        frontends: vec![Frontend { address: IpAddr::V4(SERVICE), port: port(80), protocol: Protocol::Udp }],
-        endpoints: vec![Endpoint { address: IpAddr::V4(REMOTE), port: port(8080) }],
-    };
+    let frontend = Frontend::cluster_ip(SERVICE.into(), port(80), Protocol::Udp);
+    let endpoint = Endpoint::ready(REMOTE.into(), port(8080));
+    let service = Service::new("default/web:http", vec![frontend], vec![endpoint]);
     let (frontends, service) = build::service(&service).expect("IPv4");
     let added: Vec<_> = frontends.into_iter().map(|f| (f, Arc::clone(&service))).collect();
     build::tables(&wanted, &facts, Services::default().with(&[], &added), 1)

@@ -73,6 +73,7 @@ fn ports() -> Ports {
         path_mtu: None,
         superframes: true,
         label: "default/web".into(),
+        host_ports: Vec::new(),
     };
     Arc::new(BTreeMap::from([(id, port)]))
 }

@@ -45,6 +45,7 @@ impl Attachment {
             path_mtu: None,
             superframes: self.superframes,
             label: self.label.clone(),
+            host_ports: Vec::new(),
         }
     }
 }

@@ -74,6 +74,10 @@ pub(super) fn settings(
         masquerade: cluster.masquerade,
         non_masquerade_cidrs: ipv4_only(cluster.non_masquerade_cidrs),
         snat_ports: cluster.snat_ports,
+        node_port_ranges: Vec::new(),
+        node_port_loopback: false,
+        masquerade_all: false,
+        local_sources: Vec::new(),
     })
 }
 

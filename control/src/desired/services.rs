@@ -56,7 +56,7 @@ pub(super) fn services(
             }
             holders.extend(frontends.iter().map(|f| (*f, full_name.clone())));
             let endpoints = usable_endpoints(&merged(of_service, port, &node.name, problems), node);
-            derived.insert(full_name.clone(), Service { name: full_name, frontends, endpoints });
+            derived.insert(full_name.clone(), Service::new(full_name, frontends, endpoints));
         }
     }
     derived
@@ -106,7 +106,7 @@ fn frontends(
                     let remedy = "set --service-cidr on all nodes to the range of all clusterIPs";
                     problems.push(Problem::new(&title, what, remedy));
                 }
-                frontends.push(Frontend { address, port: number, protocol: protocol(port.protocol) });
+                frontends.push(Frontend::cluster_ip(address, number, protocol(port.protocol)));
             }
             Ok(_) => problems.push(ipv6_problem()),
             Err(what) => problems.push(Problem::new(&title, what, "correct spec.clusterIPs")),
@@ -171,7 +171,7 @@ fn merged(
                 Some(Ok(_)) | None => continue,
             };
             for number in &numbers {
-                let endpoint = Endpoint { address, port: *number };
+                let endpoint = Endpoint::ready(address, *number);
                 let candidate = Candidate {
                     ready: server.conditions.ready.unwrap_or(true),
                     serving: server.conditions.serving.unwrap_or(true),

@@ -320,9 +320,9 @@ fn ip(text: &str) -> std::net::IpAddr {
 }
 
 fn frontend(address: &str, port: u16, protocol: Protocol) -> Frontend {
-    Frontend { address: ip(address), port: NonZeroU16::new(port).unwrap(), protocol }
+    Frontend::cluster_ip(ip(address), NonZeroU16::new(port).unwrap(), protocol)
 }
 
 fn endpoint(address: &str, port: u16) -> Endpoint {
-    Endpoint { address: ip(address), port: NonZeroU16::new(port).unwrap() }
+    Endpoint::ready(ip(address), NonZeroU16::new(port).unwrap())
 }

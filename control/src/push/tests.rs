@@ -286,6 +286,10 @@ fn settings(vni: u32) -> Settings {
         masquerade: true,
         non_masquerade_cidrs: vec![],
         snat_ports: 49152..=65535,
+        node_port_ranges: Vec::new(),
+        node_port_loopback: false,
+        masquerade_all: false,
+        local_sources: Vec::new(),
     }
 }
 
@@ -298,16 +302,13 @@ fn port(n: u32) -> Port {
         path_mtu: None,
         superframes: true,
         label: String::new(),
+        host_ports: Vec::new(),
     }
 }
 
 fn service(name: &str) -> Service {
-    let frontend = Frontend {
-        address: [10, 96, 0, 1].into(),
-        port: NonZeroU16::new(80).unwrap(),
-        protocol: Protocol::Tcp,
-    };
-    Service { name: format!("default/{name}"), frontends: vec![frontend], endpoints: vec![] }
+    let frontend = Frontend::cluster_ip([10, 96, 0, 1].into(), NonZeroU16::new(80).unwrap(), Protocol::Tcp);
+    Service::new(format!("default/{name}"), vec![frontend], vec![])
 }
 
 fn id(n: u32) -> PortId {

@@ -2,16 +2,15 @@
 //!
 //! Every refusal names the resource, the field and what would be right. All of a request's faults are reported at once.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::num::NonZeroU16;
+mod faults;
+mod service;
 
-use headrace_wire::ethernet::MacAddr;
-use headrace_wire::vxlan::Vni;
 use ipnetwork::IpNetwork;
 
+use self::faults::Faults;
+use self::service::service;
 use crate::state::{
-    Change, Encapsulation, Endpoint, Frontend, Generation, Key, Peer, Port, PortId, Protocol, Refusal,
-    Resource, Service, Settings,
+    Change, Encapsulation, Generation, HostPort, Key, Peer, Port, Refusal, Resource, Settings,
 };
 use crate::{API_VERSION, proto};
 
@@ -108,6 +107,8 @@ fn settings(m: &proto::Settings) -> Result<Settings, Vec<Refusal>> {
     let cluster_cidrs = f.prefixes("cluster_cidrs", &m.cluster_cidrs);
     let service_cidrs = f.prefixes("service_cidrs", &m.service_cidrs);
     let non_masquerade_cidrs = f.prefixes("non_masquerade_cidrs", &m.non_masquerade_cidrs);
+    let node_port_ranges = f.prefixes("node_port_ranges", &m.node_port_ranges);
+    let local_sources = f.prefixes("local_sources", &m.local_sources);
     let vxlan_port = f.l4_port("vxlan_port", m.vxlan_port);
     let vni = f.vni("vni", m.vni);
     let vtep_mac = f.mac("vtep_mac", &m.vtep_mac);
@@ -136,6 +137,10 @@ fn settings(m: &proto::Settings) -> Result<Settings, Vec<Refusal>> {
             masquerade: m.masquerade,
             non_masquerade_cidrs,
             snat_ports: first?.get()..=last?.get(),
+            node_port_ranges,
+            node_port_loopback: m.node_port_loopback,
+            masquerade_all: m.masquerade_all,
+            local_sources,
         })
     })();
     f.finish(built)
@@ -156,6 +161,7 @@ fn port(m: proto::Port) -> Result<Port, Vec<Refusal>> {
         mtu if (SMALLEST_PATH_MTU..=u32::from(u16::MAX)).contains(&mtu) => u16::try_from(mtu).ok(),
         mtu => f.fault("path_mtu", &format!("{mtu} is outside of {SMALLEST_PATH_MTU} to 65535 bytes")),
     };
+    let host_ports = host_ports(&m.host_ports, &mut f);
     let built = (|| {
         Some(Port {
             id: id?,
@@ -165,9 +171,26 @@ fn port(m: proto::Port) -> Result<Port, Vec<Refusal>> {
             path_mtu,
             superframes: m.superframes,
             label: m.label,
+            host_ports,
         })
     })();
     f.finish(built)
+}
+
+fn host_ports(messages: &[proto::HostPort], f: &mut Faults) -> Vec<HostPort> {
+    let mut host_ports = Vec::with_capacity(messages.len());
+    for (i, m) in messages.iter().enumerate() {
+        let address = f.optional_address(&format!("host_ports[{i}].address"), m.address.as_ref());
+        let port = f.l4_port(&format!("host_ports[{i}].port"), m.port);
+        let protocol = f.protocol(&format!("host_ports[{i}].protocol"), m.protocol());
+        let pod_port = f.l4_port(&format!("host_ports[{i}].pod_port"), m.pod_port);
+        if let (Some(address), Some(port), Some(protocol), Some(pod_port)) =
+            (address, port, protocol, pod_port)
+        {
+            host_ports.push(HostPort { address, port, protocol, pod_port });
+        }
+    }
+    host_ports
 }
 
 fn peer(m: proto::Peer) -> Result<Peer, Vec<Refusal>> {
@@ -181,156 +204,6 @@ fn peer(m: proto::Peer) -> Result<Peer, Vec<Refusal>> {
         (|| Some(Peer { name: m.name, address: address?, other_addresses, pod_cidrs, vtep_mac: vtep_mac? }))(
         );
     f.finish(built)
-}
-
-fn service(m: proto::Service) -> Result<Service, Vec<Refusal>> {
-    let mut f = Faults::of(format!("service {}", m.name));
-    f.name("name", &m.name);
-    f.not_empty("frontends", m.frontends.len());
-    let mut frontends = Vec::with_capacity(m.frontends.len());
-    for (i, frontend) in m.frontends.iter().enumerate() {
-        let address = f.required_address(&format!("frontends[{i}].address"), frontend.address.as_ref());
-        let port = f.l4_port(&format!("frontends[{i}].port"), frontend.port);
-        let protocol = match frontend.protocol() {
-            proto::Protocol::Tcp => Some(Protocol::Tcp),
-            proto::Protocol::Udp => Some(Protocol::Udp),
-            proto::Protocol::Sctp => Some(Protocol::Sctp),
-            proto::Protocol::Unspecified => {
-                f.fault(&format!("frontends[{i}].protocol"), "is not set; use TCP, UDP or SCTP")
-            }
-        };
-        if let (Some(address), Some(port), Some(protocol)) = (address, port, protocol) {
-            frontends.push(Frontend { address, port, protocol });
-        }
-    }
-    let mut endpoints = Vec::with_capacity(m.endpoints.len());
-    for (i, endpoint) in m.endpoints.iter().enumerate() {
-        let address = f.required_address(&format!("endpoints[{i}].address"), endpoint.address.as_ref());
-        let port = f.l4_port(&format!("endpoints[{i}].port"), endpoint.port);
-        if let (Some(address), Some(port)) = (address, port) {
-            endpoints.push(Endpoint { address, port });
-        }
-    }
-    f.finish(Some(Service { name: m.name, frontends, endpoints }))
-}
-
-/// Collects the faults of one resource.
-struct Faults {
-    resource: String,
-    list: Vec<Refusal>,
-}
-
-impl Faults {
-    fn of(resource: String) -> Self {
-        Self { resource, list: Vec::new() }
-    }
-
-    fn add(&mut self, field: String, reason: String) {
-        self.list.push(Refusal { resource: self.resource.clone(), field, reason });
-    }
-
-    fn fault<T>(&mut self, field: &str, reason: &str) -> Option<T> {
-        self.add(field.into(), reason.into());
-        None
-    }
-
-    fn finish<T>(self, built: Option<T>) -> Result<T, Vec<Refusal>> {
-        match built {
-            Some(value) if self.list.is_empty() => Ok(value),
-            _ => Err(self.list),
-        }
-    }
-
-    fn not_empty(&mut self, field: &str, len: usize) {
-        if len == 0 && !self.list.iter().any(|r| r.field.starts_with(field)) {
-            self.add(field.into(), "is empty; at least one is needed".into());
-        }
-    }
-
-    fn name(&mut self, field: &str, name: &str) {
-        if name.is_empty() || name.len() > 512 || name.chars().any(char::is_control) {
-            self.add(field.into(), format!("{name:?} is no name (1 to 512 bytes, no control characters)"));
-        }
-    }
-
-    fn port_id(&mut self, field: &str, id: u32) -> Option<PortId> {
-        PortId::new(id).or_else(|| self.fault(field, "is 0; port ids begin with 1"))
-    }
-
-    fn l4_port(&mut self, field: &str, port: u32) -> Option<NonZeroU16> {
-        let checked = u16::try_from(port).ok().and_then(NonZeroU16::new);
-        checked.or_else(|| self.fault(field, &format!("{port} is outside of 1 to 65535")))
-    }
-
-    fn vni(&mut self, field: &str, vni: u32) -> Option<Vni> {
-        Vni::new(vni).or_else(|| self.fault(field, &format!("{vni} does not fit in 24 bits")))
-    }
-
-    fn mac(&mut self, field: &str, octets: &[u8]) -> Option<MacAddr> {
-        match <[u8; 6]>::try_from(octets).map(MacAddr) {
-            Ok(mac) if !mac.is_multicast() && mac != MacAddr([0; 6]) => Some(mac),
-            Ok(mac) => self.fault(field, &format!("{mac} is no unicast address")),
-            Err(_) => self.fault(field, &format!("has {} bytes; a MAC address has 6", octets.len())),
-        }
-    }
-
-    fn required_address(&mut self, field: &str, message: Option<&proto::Address>) -> Option<IpAddr> {
-        match message {
-            Some(address) => self.address(field, address),
-            None => self.fault(field, "is missing"),
-        }
-    }
-
-    fn address(&mut self, field: &str, message: &proto::Address) -> Option<IpAddr> {
-        let address = octets(&message.octets);
-        match address {
-            Some(a) if a.is_unspecified() || a.is_multicast() || a.is_loopback() => {
-                self.fault(field, &format!("{a} is no unicast address of a host"))
-            }
-            Some(a) if a == IpAddr::V4(Ipv4Addr::BROADCAST) => {
-                self.fault(field, &format!("{a} is no unicast address of a host"))
-            }
-            Some(a) => Some(a),
-            None => {
-                let reason = format!("has {} bytes; IPv4 has 4 and IPv6 has 16", message.octets.len());
-                self.fault(field, &reason)
-            }
-        }
-    }
-
-    fn addresses(&mut self, field: &str, messages: &[proto::Address]) -> Vec<IpAddr> {
-        let one = |(i, m): (usize, &proto::Address)| self.address(&format!("{field}[{i}]"), m);
-        messages.iter().enumerate().filter_map(one).collect()
-    }
-
-    fn prefixes(&mut self, field: &str, messages: &[proto::Prefix]) -> Vec<IpNetwork> {
-        let one = |(i, m): (usize, &proto::Prefix)| self.prefix(&format!("{field}[{i}]"), m);
-        messages.iter().enumerate().filter_map(one).collect()
-    }
-
-    fn prefix(&mut self, field: &str, message: &proto::Prefix) -> Option<IpNetwork> {
-        let address = message.address.as_ref().and_then(|a| octets(&a.octets));
-        let Some(address) = address else {
-            return self.fault(field, "has no address of 4 or 16 bytes");
-        };
-        let network = u8::try_from(message.length).ok().and_then(|l| IpNetwork::new(address, l).ok());
-        match network {
-            Some(n) if n.network() == address => Some(n),
-            Some(n) => {
-                let reason =
-                    format!("{n} has bits behind its length; {}/{} is the range", n.network(), n.prefix());
-                self.fault(field, &reason)
-            }
-            None => self.fault(field, &format!("/{} is too long for {address}", message.length)),
-        }
-    }
-}
-
-fn octets(octets: &[u8]) -> Option<IpAddr> {
-    if let Ok(v4) = <[u8; 4]>::try_from(octets) {
-        return Some(IpAddr::V4(Ipv4Addr::from(v4)));
-    }
-    <[u8; 16]>::try_from(octets).ok().map(|v6| IpAddr::V6(Ipv6Addr::from(v6)))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use headrace_wire::ethernet::MacAddr;
 use headrace_wire::vxlan::Vni;
 use ipnetwork::IpNetwork;
 
-use crate::proto;
+mod message;
 
 /// A pod port's number: chosen by the controller, stable for the attachment's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,6 +97,14 @@ pub struct Settings {
     pub non_masquerade_cidrs: Vec<IpNetwork>,
     /// Source ports of translated traffic.
     pub snat_ports: RangeInclusive<u16>,
+    /// Addresses of the node within these answer NodePorts.
+    pub node_port_ranges: Vec<IpNetwork>,
+    /// Whether NodePorts answer on the node's loopback addresses too.
+    pub node_port_loopback: bool,
+    /// Whether everything that goes to a clusterIP is masqueraded, also traffic of pods.
+    pub masquerade_all: bool,
+    /// Sources that count as this node's pods (kube-proxy's local detector); empty = no detection.
+    pub local_sources: Vec<IpNetwork>,
 }
 
 /// A pod's network port: the host end of a veth pair.
@@ -116,6 +124,21 @@ pub struct Port {
     pub superframes: bool,
     /// For people: "default/web-1".
     pub label: String,
+    /// Ports of the node that lead to this pod.
+    pub host_ports: Vec<HostPort>,
+}
+
+/// A port of the node that leads to a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPort {
+    /// An address of the node; `None` = all of them.
+    pub address: Option<IpAddr>,
+    /// On the node, 1 to 65535.
+    pub port: NonZeroU16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// In the pod, 1 to 65535.
+    pub pod_port: NonZeroU16,
 }
 
 /// Another node.
@@ -140,28 +163,119 @@ pub struct Service {
     pub name: String,
     /// Where clients connect to.
     pub frontends: Vec<Frontend>,
-    /// Who may get new connections, evenly.
+    /// Every endpoint that is ready, or still serves while it ends, anywhere; none of them twice.
     pub endpoints: Vec<Endpoint>,
+    /// For frontends that are cluster addresses.
+    pub internal_policy: TrafficPolicy,
+    /// For all other frontends.
+    pub external_policy: TrafficPolicy,
+    /// After how many seconds without a new connection a client loses its endpoint, at most
+    /// [`LONGEST_AFFINITY`]; `None` = every connection is decided anew.
+    pub affinity_seconds: Option<NonZeroU32>,
+    /// Who may use the load-balancer frontends; empty = everyone.
+    pub source_ranges: Vec<IpNetwork>,
+}
+
+impl Service {
+    /// A Service without policies: evenly, everyone, every connection anew.
+    pub fn new(name: impl Into<String>, frontends: Vec<Frontend>, endpoints: Vec<Endpoint>) -> Self {
+        Self {
+            name: name.into(),
+            frontends,
+            endpoints,
+            internal_policy: TrafficPolicy::Cluster,
+            external_policy: TrafficPolicy::Cluster,
+            affinity_seconds: None,
+            source_ranges: Vec::new(),
+        }
+    }
+}
+
+/// Longest session affinity, in seconds (Kubernetes: ClientIPConfig.timeoutSeconds).
+pub const LONGEST_AFFINITY: u32 = 86_400;
+
+/// Which endpoints may get new connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TrafficPolicy {
+    /// Those of the whole cluster.
+    #[default]
+    Cluster,
+    /// Those of this node.
+    Local,
 }
 
 /// An address and port at which a Service is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Frontend {
-    /// Any unicast address.
-    pub address: IpAddr,
+    /// Where, and what kind of address that is.
+    pub address: FrontendAddress,
     /// 1 to 65535.
     pub port: NonZeroU16,
     /// Transport protocol.
     pub protocol: Protocol,
 }
 
-/// An address and port that serves.
+impl Frontend {
+    /// A clusterIP.
+    pub fn cluster_ip(address: IpAddr, port: NonZeroU16, protocol: Protocol) -> Self {
+        Self { address: FrontendAddress::ClusterIp(address), port, protocol }
+    }
+}
+
+/// Where a Service is reached. The kind decides over traffic policy, masquerade and source ranges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FrontendAddress {
+    /// A clusterIP.
+    ClusterIp(IpAddr),
+    /// One of externalIPs.
+    ExternalIp(IpAddr),
+    /// A load balancer's address that keeps its destination on the way to the node.
+    LoadBalancer(IpAddr),
+    /// Every NodePort address of the node.
+    NodePort,
+}
+
+impl FrontendAddress {
+    /// The address, when it is a certain one.
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::ClusterIp(address) | Self::ExternalIp(address) | Self::LoadBalancer(address) => {
+                Some(address)
+            }
+            Self::NodePort => None,
+        }
+    }
+}
+
+impl fmt::Display for FrontendAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ip() {
+            Some(address) => address.fmt(f),
+            None => f.write_str("the node"),
+        }
+    }
+}
+
+/// An address and port that serves, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
     /// A pod's or a node's address.
     pub address: IpAddr,
     /// 1 to 65535.
     pub port: NonZeroU16,
+    /// Gets new connections under [`TrafficPolicy::Cluster`].
+    pub cluster: bool,
+    /// Gets new connections under [`TrafficPolicy::Local`].
+    pub local: bool,
+    /// Keeps the UDP flows that it has.
+    pub serving: bool,
+}
+
+impl Endpoint {
+    /// A ready one, on whatever node.
+    pub fn ready(address: IpAddr, port: NonZeroU16) -> Self {
+        Self { address, port, cluster: true, local: false, serving: true }
+    }
 }
 
 /// One keyed resource.
@@ -212,130 +326,4 @@ pub struct Refusal {
     pub field: String,
     /// What is wrong and what would be right.
     pub reason: String,
-}
-
-impl From<&Refusal> for proto::Refusal {
-    fn from(r: &Refusal) -> Self {
-        Self { resource: r.resource.clone(), field: r.field.clone(), reason: r.reason.clone() }
-    }
-}
-
-impl From<IpAddr> for proto::Address {
-    fn from(address: IpAddr) -> Self {
-        let octets = match address {
-            IpAddr::V4(a) => a.octets().to_vec(),
-            IpAddr::V6(a) => a.octets().to_vec(),
-        };
-        Self { octets }
-    }
-}
-
-impl From<IpNetwork> for proto::Prefix {
-    fn from(network: IpNetwork) -> Self {
-        Self { address: Some(network.ip().into()), length: network.prefix().into() }
-    }
-}
-
-impl From<&Settings> for proto::Settings {
-    fn from(s: &Settings) -> Self {
-        let encapsulation = match s.encapsulation {
-            Encapsulation::Vxlan => proto::Encapsulation::Vxlan,
-            Encapsulation::Direct => proto::Encapsulation::Direct,
-        };
-        Self {
-            node_addresses: addresses(&s.node_addresses),
-            pod_cidrs: prefixes(&s.pod_cidrs),
-            cluster_cidrs: prefixes(&s.cluster_cidrs),
-            service_cidrs: prefixes(&s.service_cidrs),
-            vxlan_port: s.vxlan_port.get().into(),
-            vni: s.vni.get(),
-            vtep_mac: s.vtep_mac.0.to_vec(),
-            encapsulation: encapsulation.into(),
-            masquerade: s.masquerade,
-            non_masquerade_cidrs: prefixes(&s.non_masquerade_cidrs),
-            snat_port_first: (*s.snat_ports.start()).into(),
-            snat_port_last: (*s.snat_ports.end()).into(),
-        }
-    }
-}
-
-impl From<&Port> for proto::Port {
-    fn from(p: &Port) -> Self {
-        Self {
-            id: p.id.get(),
-            interface: p.interface.clone(),
-            mac: p.mac.0.to_vec(),
-            addresses: addresses(&p.addresses),
-            path_mtu: p.path_mtu.map_or(0, u32::from),
-            superframes: p.superframes,
-            label: p.label.clone(),
-        }
-    }
-}
-
-impl From<&Peer> for proto::Peer {
-    fn from(p: &Peer) -> Self {
-        Self {
-            name: p.name.clone(),
-            address: Some(p.address.into()),
-            other_addresses: addresses(&p.other_addresses),
-            pod_cidrs: prefixes(&p.pod_cidrs),
-            vtep_mac: p.vtep_mac.0.to_vec(),
-        }
-    }
-}
-
-impl From<&Service> for proto::Service {
-    fn from(s: &Service) -> Self {
-        let protocol = |p| match p {
-            Protocol::Tcp => proto::Protocol::Tcp,
-            Protocol::Udp => proto::Protocol::Udp,
-            Protocol::Sctp => proto::Protocol::Sctp,
-        };
-        let frontend = |f: &Frontend| proto::Frontend {
-            address: Some(f.address.into()),
-            port: f.port.get().into(),
-            protocol: protocol(f.protocol).into(),
-        };
-        let endpoint =
-            |e: &Endpoint| proto::Endpoint { address: Some(e.address.into()), port: e.port.get().into() };
-        Self {
-            name: s.name.clone(),
-            frontends: s.frontends.iter().map(frontend).collect(),
-            endpoints: s.endpoints.iter().map(endpoint).collect(),
-        }
-    }
-}
-
-impl From<&Resource> for proto::Resource {
-    fn from(resource: &Resource) -> Self {
-        use proto::resource::Kind;
-        let kind = match resource {
-            Resource::Settings(s) => Kind::Settings(s.into()),
-            Resource::Port(p) => Kind::Port(p.into()),
-            Resource::Peer(p) => Kind::Peer(p.into()),
-            Resource::Service(s) => Kind::Service(s.into()),
-        };
-        Self { kind: Some(kind) }
-    }
-}
-
-impl From<&Key> for proto::Key {
-    fn from(key: &Key) -> Self {
-        use proto::key::Kind;
-        let kind = match key {
-            Key::Port(id) => Kind::Port(id.get()),
-            Key::Peer(name) => Kind::Peer(name.clone()),
-            Key::Service(name) => Kind::Service(name.clone()),
-        };
-        Self { kind: Some(kind) }
-    }
-}
-
-fn addresses(list: &[IpAddr]) -> Vec<proto::Address> {
-    list.iter().map(|a| (*a).into()).collect()
-}
-
-fn prefixes(list: &[IpNetwork]) -> Vec<proto::Prefix> {
-    list.iter().map(|p| (*p).into()).collect()
 }

@@ -225,6 +225,10 @@ fn settings(choice: u8, variant: u8) -> Settings {
         masquerade: masquerade != (variant == 2),
         non_masquerade_cidrs: Vec::new(),
         snat_ports: 32_768..=32_775,
+        node_port_ranges: Vec::new(),
+        node_port_loopback: false,
+        masquerade_all: false,
+        local_sources: Vec::new(),
     }
 }
 
@@ -237,6 +241,7 @@ fn pod(port: usize) -> state::Port {
         path_mtu: None,
         superframes: CAPABILITIES[port].superframes,
         label: String::new(),
+        host_ports: Vec::new(),
     }
 }
 
@@ -285,11 +290,9 @@ fn services(variant: u8) -> Services {
     let mut insert = Vec::new();
     for (last, port, protocol, endpoints) in list {
         let address = IpAddr::from([10, 96, 0, last]);
-        let service = state::Service {
-            name: format!("default/{last}:{port}"),
-            frontends: vec![Frontend { address, port: NonZeroU16::new(port).unwrap(), protocol }],
-            endpoints: endpoints.iter().map(|text| endpoint(text)).collect(),
-        };
+        let frontend = Frontend::cluster_ip(address, NonZeroU16::new(port).unwrap(), protocol);
+        let endpoints = endpoints.iter().map(|text| endpoint(text)).collect();
+        let service = state::Service::new(format!("default/{last}:{port}"), vec![frontend], endpoints);
         let (keys, service) = build::service(&service).unwrap();
         insert.extend(keys.into_iter().map(|key| (key, Arc::clone(&service))));
     }
@@ -298,5 +301,5 @@ fn services(variant: u8) -> Services {
 
 fn endpoint(text: &str) -> Endpoint {
     let address: std::net::SocketAddrV4 = text.parse().unwrap();
-    Endpoint { address: (*address.ip()).into(), port: NonZeroU16::new(address.port()).unwrap() }
+    Endpoint::ready((*address.ip()).into(), NonZeroU16::new(address.port()).unwrap())
 }

@@ -98,11 +98,9 @@ mod tests {
     fn desired() -> Desired {
         let address = "10.96.0.1".parse().unwrap();
         let port = 443.try_into().unwrap();
-        let service = Service {
-            name: "default/kubernetes:https".into(),
-            frontends: vec![Frontend { address, port, protocol: Protocol::Tcp }],
-            endpoints: vec![Endpoint { address: "192.0.2.1".parse().unwrap(), port }],
-        };
+        let frontend = Frontend::cluster_ip(address, port, Protocol::Tcp);
+        let endpoint = Endpoint::ready("192.0.2.1".parse().unwrap(), port);
+        let service = Service::new("default/kubernetes:https", vec![frontend], vec![endpoint]);
         let mut desired = Desired::default();
         desired.apply(Change::Snapshot(vec![Resource::Service(service)])).unwrap();
         desired

@@ -86,18 +86,13 @@ pub fn tables(wanted: &Wanted<'_>, facts: &KernelFacts, services: Services, rout
 
 /// The IPv4 part of a Service: its frontends and what they share. `None` when it has no IPv4 frontend.
 pub fn service(wanted: &state::Service) -> Option<(Vec<FrontendKey>, Arc<Service>)> {
-    let frontend = |f: &state::Frontend| match f.address {
-        IpAddr::V4(address) => {
-            Some(FrontendKey { address, port: f.port.get(), protocol: f.protocol.number() })
-        }
-        IpAddr::V6(_) => None,
+    let frontend = |f: &state::Frontend| {
+        let address = v4(f.address.ip()?)?;
+        Some(FrontendKey { address, port: f.port.get(), protocol: f.protocol.number() })
     };
-    let endpoint = |e: &state::Endpoint| match e.address {
-        IpAddr::V4(address) => Some((address, e.port.get())),
-        IpAddr::V6(_) => None,
-    };
+    let endpoint = |e: &state::Endpoint| Some((v4(e.address)?, e.port.get()));
     let frontends: Vec<_> = wanted.frontends.iter().filter_map(frontend).collect();
-    let endpoints = wanted.endpoints.iter().filter_map(endpoint).collect();
+    let endpoints = wanted.endpoints.iter().filter(|e| e.cluster).filter_map(endpoint).collect();
     (!frontends.is_empty()).then(|| (frontends, Arc::new(Service { name: wanted.name.clone(), endpoints })))
 }
 

@@ -59,14 +59,12 @@ impl Desired {
         let (address, port) = end(address);
         let endpoint = |e: &&str| {
             let (address, port) = end(e);
-            Endpoint { address, port }
+            Endpoint::ready(address, port)
         };
         self.services.retain(|s| s.name != frontend);
-        self.services.push(Service {
-            name: frontend.into(),
-            frontends: vec![Frontend { address, port, protocol }],
-            endpoints: endpoints.iter().map(endpoint).collect(),
-        });
+        let endpoints = endpoints.iter().map(endpoint).collect();
+        let reached = Frontend::cluster_ip(address, port, protocol);
+        self.services.push(Service::new(frontend, vec![reached], endpoints));
     }
 
     /// Sends all of it through the contract's checks and builds tables of it.
@@ -143,6 +141,10 @@ fn settings() -> Settings {
         masquerade: true,
         non_masquerade_cidrs: vec!["172.16.0.0/12".parse().unwrap()],
         snat_ports: 61_000..=61_999,
+        node_port_ranges: Vec::new(),
+        node_port_loopback: false,
+        masquerade_all: false,
+        local_sources: Vec::new(),
     }
 }
 
@@ -155,6 +157,7 @@ fn pod(at: At, address: &str, superframes: bool) -> (PortIndex, Port) {
         path_mtu: None,
         superframes,
         label: format!("walk/{at:?}"),
+        host_ports: Vec::new(),
     };
     (at.port(), port)
 }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
-use headrace_api::state::{Frontend, Resource};
+use headrace_api::state::{HostPort, Protocol, Resource};
 use ipnetwork::IpNetwork;
 
 use super::Owner;
@@ -18,8 +19,10 @@ pub(super) enum Claim {
     Pod(IpAddr),
     /// A node's address.
     Node(IpAddr),
-    /// Where a Service is reached.
-    Frontend(Frontend),
+    /// Where a Service is reached, whatever kind of address that is; `None` = at the node's addresses.
+    Frontend(Option<IpAddr>, NonZeroU16, Protocol),
+    /// A port of the node that leads to a pod; `None` = at all addresses.
+    HostPort(Option<IpAddr>, NonZeroU16, Protocol),
 }
 
 /// The field of a resource that makes a claim.
@@ -40,7 +43,12 @@ impl fmt::Display for Claim {
         match self {
             Self::Interface(name) => f.write_str(name),
             Self::Pod(address) | Self::Node(address) => address.fmt(f),
-            Self::Frontend(f_) => write!(f, "{}:{}/{:?}", f_.address, f_.port, f_.protocol),
+            Self::Frontend(Some(address), port, protocol) => write!(f, "{address}:{port}/{protocol:?}"),
+            Self::Frontend(None, port, protocol) => write!(f, "NodePort {port}/{protocol:?}"),
+            Self::HostPort(Some(address), port, protocol) => {
+                write!(f, "host port {address}:{port}/{protocol:?}")
+            }
+            Self::HostPort(None, port, protocol) => write!(f, "host port {port}/{protocol:?}"),
         }
     }
 }
@@ -52,6 +60,8 @@ pub(super) fn of(resource: &Resource) -> Vec<(Claim, Field)> {
         Resource::Port(p) => {
             let mut claims = list("addresses", &p.addresses, |a| Claim::Pod(*a));
             claims.push((Claim::Interface(p.interface.clone()), Field("interface", None)));
+            let host_port = |h: &HostPort| Claim::HostPort(h.address, h.port, h.protocol);
+            claims.extend(list("host_ports", &p.host_ports, host_port));
             claims
         }
         Resource::Peer(p) => {
@@ -59,7 +69,9 @@ pub(super) fn of(resource: &Resource) -> Vec<(Claim, Field)> {
             claims.push((Claim::Node(p.address), Field("address", None)));
             claims
         }
-        Resource::Service(s) => list("frontends", &s.frontends, |f| Claim::Frontend(*f)),
+        Resource::Service(s) => {
+            list("frontends", &s.frontends, |f| Claim::Frontend(f.address.ip(), f.port, f.protocol))
+        }
     }
 }
 

@@ -27,6 +27,10 @@ fn settings(node: &str, cidrs: &[&str]) -> Settings {
         masquerade: true,
         non_masquerade_cidrs: vec![],
         snat_ports: 20000..=20999,
+        node_port_ranges: Vec::new(),
+        node_port_loopback: false,
+        masquerade_all: false,
+        local_sources: Vec::new(),
     }
 }
 
@@ -39,6 +43,7 @@ fn port(id: u32, interface: &str, addresses: &[&str]) -> Port {
         path_mtu: None,
         superframes: true,
         label: String::new(),
+        host_ports: Vec::new(),
     }
 }
 
@@ -53,20 +58,13 @@ fn peer(name: &str, address: &str, cidrs: &[&str]) -> Peer {
 }
 
 fn service(name: &str, frontends: &[(&str, u16)], endpoints: usize) -> Service {
-    let frontend = |(address, port): &(&str, u16)| Frontend {
-        address: ip(address),
-        port: (*port).try_into().unwrap(),
-        protocol: Protocol::Tcp,
+    let frontend = |(address, port): &(&str, u16)| {
+        Frontend::cluster_ip(ip(address), (*port).try_into().unwrap(), Protocol::Tcp)
     };
-    let endpoint = |n: usize| Endpoint {
-        address: IpAddr::V4(Ipv4Addr::new(10, 0, 1, n as u8 + 2)),
-        port: 80.try_into().unwrap(),
-    };
-    Service {
-        name: name.into(),
-        frontends: frontends.iter().map(frontend).collect(),
-        endpoints: (0..endpoints).map(endpoint).collect(),
-    }
+    let endpoint =
+        |n: usize| Endpoint::ready(Ipv4Addr::new(10, 0, 1, n as u8 + 2).into(), 80.try_into().unwrap());
+    let (frontends, endpoints) = (frontends.iter().map(frontend), (0..endpoints).map(endpoint));
+    Service::new(name, frontends.collect(), endpoints.collect())
 }
 
 fn base() -> Vec<Resource> {

@@ -34,6 +34,10 @@ fn settings() -> Settings {
         masquerade: true,
         non_masquerade_cidrs: vec![],
         snat_ports: 20000..=20009,
+        node_port_ranges: Vec::new(),
+        node_port_loopback: false,
+        masquerade_all: false,
+        local_sources: Vec::new(),
     }
 }
 
@@ -95,12 +99,10 @@ fn the_generation_moves_with_routes_and_not_with_mac_addresses() {
 fn service(name: u8, frontends: &[u8], endpoints: u8) -> Resource {
     let address = |n: u8| Ipv4Addr::new(10, 96, 0, n).into();
     let port = 80.try_into().unwrap();
-    let frontend = |n: &u8| Frontend { address: address(*n), port, protocol: Protocol::Udp };
-    Resource::Service(Service {
-        name: format!("s{name}"),
-        frontends: frontends.iter().map(frontend).collect(),
-        endpoints: (0..endpoints).map(|n| Endpoint { address: address(100 + n), port }).collect(),
-    })
+    let frontend = |n: &u8| Frontend::cluster_ip(address(*n), port, Protocol::Udp);
+    let endpoint = |n: u8| Endpoint::ready(address(100 + n), port);
+    let (frontends, endpoints) = (frontends.iter().map(frontend), (0..endpoints).map(endpoint));
+    Resource::Service(Service::new(format!("s{name}"), frontends.collect(), endpoints.collect()))
 }
 
 fn key(n: u8) -> FrontendKey {
@@ -123,7 +125,7 @@ proptest! {
             let services = p.shared.tables.load().services.clone();
             prop_assert_eq!(services.generation() != before, !diff.is_empty());
             for n in 0..6 {
-                let wanted = desired.services().find(|s| s.frontends.iter().any(|f| f.address == key(n).address));
+                let wanted = desired.services().find(|s| s.frontends.iter().any(|f| f.address.ip() == Some(key(n).address.into())));
                 let built = wanted.and_then(|s| build::service(s)).map(|(_, service)| service);
                 prop_assert_eq!(services.get(&key(n)), built.as_ref());
             }

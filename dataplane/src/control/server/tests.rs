@@ -78,8 +78,10 @@ impl Stream {
 
 fn service(name: &str) -> proto::Resource {
     let address = Some(proto::Address { octets: vec![10, 96, 0, 1] });
-    let frontend = proto::Frontend { address, port: 80, protocol: proto::Protocol::Tcp.into() };
-    let service = proto::Service { name: name.into(), frontends: vec![frontend], endpoints: vec![] };
+    let (protocol, kind) = (proto::Protocol::Tcp.into(), proto::FrontendKind::ClusterIp.into());
+    let frontend = proto::Frontend { address, port: 80, protocol, kind };
+    let service =
+        proto::Service { name: name.into(), frontends: vec![frontend], ..proto::Service::default() };
     proto::Resource { kind: Some(proto::resource::Kind::Service(service)) }
 }
 

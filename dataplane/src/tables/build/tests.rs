@@ -54,6 +54,10 @@ fn settings() -> impl Strategy<Value = Settings> {
             masquerade: true,
             non_masquerade_cidrs: vec!["172.16.0.0/12".parse().unwrap()],
             snat_ports: 2000..=2010,
+            node_port_ranges: Vec::new(),
+            node_port_loopback: false,
+            masquerade_all: false,
+            local_sources: Vec::new(),
         },
     )
 }
@@ -68,6 +72,7 @@ fn port(slot: u16, address: Ipv4Addr) -> (PortId, (PortIndex, Port)) {
         path_mtu: Some(1300 + slot),
         superframes: slot.is_multiple_of(2),
         label: String::new(),
+        host_ports: Vec::new(),
     };
     (id, (PortIndex(slot + 2), port))
 }
@@ -207,18 +212,14 @@ proptest! {
 
 #[test]
 fn a_service_has_its_ipv4_frontends_and_endpoints() {
-    let frontend = |address: &str| Frontend {
-        address: address.parse().unwrap(),
-        port: NonZeroU16::new(53).unwrap(),
-        protocol: Protocol::Udp,
-    };
-    let endpoint =
-        |address: &str| Endpoint { address: address.parse().unwrap(), port: NonZeroU16::new(5353).unwrap() };
-    let wanted = state::Service {
-        name: "kube-system/dns:dns".into(),
-        frontends: vec![frontend("10.96.0.10"), frontend("2001:db8::10")],
-        endpoints: vec![endpoint("2001:db8::5"), endpoint("10.1.0.5"), endpoint("10.2.0.5")],
-    };
+    let port = |number| NonZeroU16::new(number).unwrap();
+    let frontend = |address: &str| Frontend::cluster_ip(address.parse().unwrap(), port(53), Protocol::Udp);
+    let endpoint = |address: &str| Endpoint::ready(address.parse().unwrap(), port(5353));
+    let wanted = state::Service::new(
+        "kube-system/dns:dns",
+        vec![frontend("10.96.0.10"), frontend("2001:db8::10")],
+        vec![endpoint("2001:db8::5"), endpoint("10.1.0.5"), endpoint("10.2.0.5")],
+    );
     let (keys, built) = service(&wanted).unwrap();
     assert_eq!(keys, [FrontendKey { address: Ipv4Addr::new(10, 96, 0, 10), port: 53, protocol: 17 }]);
     let endpoints = [(Ipv4Addr::new(10, 1, 0, 5), 5353), (Ipv4Addr::new(10, 2, 0, 5), 5353)];
@@ -242,6 +243,10 @@ fn without_an_ipv4_pod_range_nothing_is_forwarded() {
             masquerade: true,
             non_masquerade_cidrs: Vec::new(),
             snat_ports: 2000..=2010,
+            node_port_ranges: Vec::new(),
+            node_port_loopback: false,
+            masquerade_all: false,
+            local_sources: Vec::new(),
         },
         ports: BTreeMap::new(),
         peers: BTreeMap::new(),
