@@ -10,7 +10,7 @@ LAB_THREADS ?= 2
 # A failed check says what and where; the way through the test harness adds nothing.
 export RUST_LIB_BACKTRACE ?= 0
 
-.PHONY: help deps build demo test fmt lint unit labs fuzz-replay bench clean-labs
+.PHONY: help deps build demo test fmt lint kube-proxy-oracle unit labs fuzz-replay bench clean-labs
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -25,7 +25,7 @@ build: ## compile all binaries into target/release
 demo: deps build ## bring a lab up, measure every path beside the kernel's, print one table (target/demo.json)
 	target/release/headrace-lab demo --json target/demo.json
 
-test: deps lint build unit fuzz-replay labs ## all that CI checks
+test: deps lint build kube-proxy-oracle unit fuzz-replay labs ## all that CI checks
 
 lint: ## formatting, and clippy's findings as errors
 	cargo fmt --all --check
@@ -37,6 +37,9 @@ fmt: ## format all code
 unit: ## unit tests, property tests, packet walks, examples in the documentation
 	cargo test --release --workspace --locked --exclude headrace-lab
 	cargo test --release --locked -p headrace-lab --lib --bins
+
+kube-proxy-oracle: ## kube-proxy's own choice of endpoints as a program, which the tests compare ours with (Go)
+	@tests/k8s/build.sh oracle >/dev/null || { [ $$? = 3 ] && [ "$$CI" != true ] && echo "SKIPPED: no comparison with kube-proxy"; }
 
 labs: build ## tests on real frames between network namespaces (root)
 	cargo test --release --locked -p headrace-lab --test labs -- --test-threads=$(LAB_THREADS)

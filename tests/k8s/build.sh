@@ -1,0 +1,28 @@
+#!/bin/sh
+# build.sh PART: builds a program of this module (oracle, cluster) unless the cache has it, and prints its path.
+# The cache lies outside of the work tree, so that a fresh clone of the same state builds nothing.
+set -eu
+cd "$(dirname "$0")"
+part=${1:?usage: build.sh oracle|cluster}
+command -v go >/dev/null || {
+	echo "Go is missing: install Go 1.25 or newer (https://go.dev/dl), which builds tests/k8s/$part" >&2
+	exit 3
+}
+export GOTOOLCHAIN=local GOWORK=off
+kubernetes=$(sed -n 's|^\tk8s.io/kubernetes \(v[0-9.]*\)$|\1|p' go.mod)
+version="-X k8s.io/component-base/version.gitVersion=$kubernetes -X k8s.io/client-go/pkg/version.gitVersion=$kubernetes"
+state=$({ go version; cat go.mod go.sum build.sh "$part"/*.go; } | sha256sum | cut -c1-16)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/headrace/k8s
+program=$cache/$part-$state
+mkdir -p "$cache"
+# Two builds at a time would do the work twice.
+exec 9>"$cache/lock"
+flock 9
+if [ ! -x "$program" ]; then
+	echo "building tests/k8s/$part from Kubernetes $kubernetes: minutes the first time" >&2
+	nice go build -mod=readonly -buildvcs=false -trimpath -ldflags "-s -w $version" -o "$program.new" "./$part" >&2
+	mv "$program.new" "$program"
+	find "$cache" -name "$part-*" -mtime +30 -delete
+fi
+touch "$program"
+echo "$program"
