@@ -38,7 +38,16 @@ struct config {
 };
 
 // Verdicts, and indices into `counters`. Mirrored by `UplinkCounters`.
-enum verdict { PASSED, VXLAN, DIRECT_POD, SNAT, ICMP_ERROR, FRAGMENT, VERDICTS };
+enum verdict { PASSED, VXLAN, DIRECT_POD, SNAT, ICMP_ERROR, FRAGMENT, FRONTEND, VERDICTS };
+
+// What an address is, values of `own_addresses`.
+#define OWN        (1 << 0) // it is the node's
+#define NODE_PORTS (1 << 1) // and NodePorts are served there
+
+// Where a frontend is, values of `frontends`. Mirrored by src/program/uplink/frontends.rs.
+#define AT_ADDRESS   (1 << 0) // at the key's address
+#define AT_EVERY_OWN (1 << 1) // at every address of the node (hostPort without hostIP); the key's address is 0
+#define AT_NODE_PORT (1 << 2) // at addresses with NODE_PORTS; the key's address is 0
 
 // One element with key 0. A hash and not an array, since the kernel replaces a hash element as a whole while
 // it overwrites an array's in place under the readers' eyes.
@@ -51,10 +60,26 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 256);
+	__uint(max_entries, 4096);
 	__type(key, __be32); // an address of this node
 	__type(value, __u32);
 } own_addresses SEC(".maps");
+
+// A destination that the dataplane translates. Port and protocol 0: the address has some frontend.
+struct frontend {
+	__be32 address;
+	__be16 port;
+	__u8 protocol;
+	__u8 zero;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct frontend);
+	__type(value, __u32);
+} frontends SEC(".maps");
 
 struct prefix {
 	__u32 len; // bits, host order
@@ -122,6 +147,38 @@ static __always_inline int has_ports(__u8 protocol)
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
 }
 
+static __always_inline __u32 own_flags(const struct config *c, __be32 address)
+{
+	const __u32 *flags = bpf_map_lookup_elem(&own_addresses, &address);
+
+	if (flags)
+		return *flags;
+	return address && address == c->snat_address ? OWN : 0;
+}
+
+static __always_inline __u32 frontend_at(__be32 address, __be16 port, __u8 protocol)
+{
+	struct frontend key = { .address = address, .port = port, .protocol = protocol };
+	const __u32 *where = bpf_map_lookup_elem(&frontends, &key);
+
+	return where ? *where : 0;
+}
+
+// Whether `address` (`own`: its flags), port and protocol are a frontend's.
+static __always_inline int is_frontend(__u32 own, __be32 address, __be16 port, __u8 protocol)
+{
+	__u32 where;
+
+	if (!has_ports(protocol) && protocol != IPPROTO_SCTP)
+		return 0;
+	if (frontend_at(address, port, protocol) & AT_ADDRESS)
+		return 1;
+	if (!own)
+		return 0;
+	where = frontend_at(0, port, protocol);
+	return where & AT_EVERY_OWN || (where & AT_NODE_PORT && own & NODE_PORTS);
+}
+
 // Reads the IPv4 header at `at`; returns where the transport header begins, 0 when there is no such header.
 static __always_inline __u32 load_ip(struct xdp_md *ctx, __u32 at, struct iphdr *ip)
 {
@@ -131,8 +188,8 @@ static __always_inline __u32 load_ip(struct xdp_md *ctx, __u32 at, struct iphdr 
 }
 
 // Whether an ICMP error (RFC 792: at `at`, quoting an IP header and 8 bytes) is about a packet of ours.
-// `to` is the error's destination, an own address.
-static __always_inline int quotes_ours(struct xdp_md *ctx, const struct config *c, __u32 at, __be32 to)
+// `to` is the error's destination, an address of the node (`own`: its flags) or of a frontend.
+static __always_inline int quotes_ours(struct xdp_md *ctx, const struct config *c, __u32 at, __be32 to, __u32 own)
 {
 	struct iphdr ip;
 	union l4 l4;
@@ -149,6 +206,8 @@ static __always_inline int quotes_ours(struct xdp_md *ctx, const struct config *
 		return 0;
 	if (ip.protocol == IPPROTO_UDP && c->vxlan_port && l4.ports.dest == c->vxlan_port)
 		return 1;
+	if (is_frontend(own, to, l4.ports.source, ip.protocol))
+		return 1;
 	if (to != c->snat_address)
 		return 0;
 	if (has_ports(ip.protocol))
@@ -157,7 +216,7 @@ static __always_inline int quotes_ours(struct xdp_md *ctx, const struct config *
 }
 
 static __always_inline enum verdict classify_icmp(struct xdp_md *ctx, const struct config *c, __u32 at,
-						  __be32 to, const union l4 *l4)
+						  __be32 to, __u32 own, const union l4 *l4)
 {
 	switch (l4->icmp.type) {
 	case ICMP_ECHOREPLY:
@@ -165,7 +224,7 @@ static __always_inline enum verdict classify_icmp(struct xdp_md *ctx, const stru
 	case ICMP_DEST_UNREACH:
 	case ICMP_TIME_EXCEEDED:
 	case ICMP_PARAMETERPROB:
-		return quotes_ours(ctx, c, at, to) ? ICMP_ERROR : PASSED;
+		return quotes_ours(ctx, c, at, to, own) ? ICMP_ERROR : PASSED;
 	default:
 		return PASSED;
 	}
@@ -173,7 +232,7 @@ static __always_inline enum verdict classify_icmp(struct xdp_md *ctx, const stru
 
 static __always_inline enum verdict classify(struct xdp_md *ctx)
 {
-	__u32 zero = 0, l4_at;
+	__u32 zero = 0, l4_at, own;
 	const struct config *c = bpf_map_lookup_elem(&config, &zero);
 	__be16 ethertype;
 	struct iphdr ip;
@@ -189,27 +248,29 @@ static __always_inline enum verdict classify(struct xdp_md *ctx)
 	// Without a tunnel in direct mode, and else answers from outside the cluster to pods that are not masqueraded.
 	if (in_own_pods(c, ip.daddr))
 		return DIRECT_POD;
-	// Everything below is addressed to this node.
-	if (ip.daddr != c->snat_address && !bpf_map_lookup_elem(&own_addresses, &ip.daddr))
+	// Everything below is addressed to this node, or to an external or load-balancer address of a Service.
+	own = own_flags(c, ip.daddr);
+	if (!own && !frontend_at(ip.daddr, 0, 0))
 		return PASSED;
-	if (c->flags & DIRECT && in_peer_pods(ip.saddr))
+	if (own && c->flags & DIRECT && in_peer_pods(ip.saddr))
 		return DIRECT_POD;
 	// More fragments, or an offset: there are no ports to go by, or not in all of them.
 	if (ip.frag_off & bpf_htons(0x3fff))
 		return c->flags & TAKE_FRAGMENTS ? FRAGMENT : PASSED;
 	if (bpf_xdp_load_bytes(ctx, l4_at, &l4, sizeof(l4)))
 		return PASSED;
-	if (ip.protocol == IPPROTO_UDP && c->vxlan_port && l4.ports.dest == c->vxlan_port)
-		return VXLAN;
-	if (has_ports(ip.protocol))
-		return ip.daddr == c->snat_address && in_snat_range(c, l4.ports.dest) ? SNAT : PASSED;
-	// Service frontends on the node's own addresses (NodePort, load balancer) come here as further rules.
 	if (ip.protocol == IPPROTO_ICMP)
-		return classify_icmp(ctx, c, l4_at, ip.daddr, &l4);
+		return classify_icmp(ctx, c, l4_at, ip.daddr, own, &l4);
+	if (own && ip.protocol == IPPROTO_UDP && c->vxlan_port && l4.ports.dest == c->vxlan_port)
+		return VXLAN;
+	if (is_frontend(own, ip.daddr, l4.ports.dest, ip.protocol))
+		return FRONTEND;
+	if (ip.daddr == c->snat_address && has_ports(ip.protocol) && in_snat_range(c, l4.ports.dest))
+		return SNAT;
 	return PASSED;
 }
 
-// Whether a socket of the node waits for this TCP or UDP packet.
+// Whether a socket of the node waits for this packet of a stolen kind. SCTP sockets cannot be looked up: none does.
 static __always_inline int has_socket(struct xdp_md *ctx)
 {
 	struct bpf_sock_tuple tuple = {};
@@ -218,8 +279,10 @@ static __always_inline int has_socket(struct xdp_md *ctx)
 	union l4 l4;
 	__u32 l4_at = load_ip(ctx, sizeof(struct ethhdr), &ip);
 
-	if (!l4_at || !has_ports(ip.protocol) || bpf_xdp_load_bytes(ctx, l4_at, &l4, sizeof(l4)))
+	if (!l4_at || bpf_xdp_load_bytes(ctx, l4_at, &l4, sizeof(l4)))
 		return 1;
+	if (!has_ports(ip.protocol))
+		return ip.protocol != IPPROTO_SCTP;
 	tuple.ipv4.saddr = ip.saddr;
 	tuple.ipv4.daddr = ip.daddr;
 	tuple.ipv4.sport = l4.ports.source;
@@ -245,7 +308,7 @@ static __always_inline int steer(struct xdp_md *ctx)
 	if (verdict == PASSED)
 		return XDP_PASS;
 	action = bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS);
-	if (action == XDP_REDIRECT || (verdict != SNAT && verdict != VXLAN))
+	if (action == XDP_REDIRECT || (verdict != SNAT && verdict != VXLAN && verdict != FRONTEND))
 		return action;
 	return has_socket(ctx) ? XDP_PASS : XDP_DROP;
 }

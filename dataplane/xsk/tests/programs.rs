@@ -186,13 +186,13 @@ fn a_configuration_survives_its_process() {
         addresses: (0..count).map(|n| (0x0a00_0000 + n).into()).collect(),
         ..UplinkConfig::default()
     };
-    uplink.configure(&many(256)).unwrap();
+    uplink.configure(&many(4096)).unwrap();
     drop(uplink);
     let mut uplink = UplinkProgram::load_or_take_over(&dir).unwrap();
-    let full = uplink.configure(&many(257)).unwrap_err();
+    let full = uplink.configure(&many(4097)).unwrap_err();
     assert!(matches!(full, ProgramError::Map { map: "own_addresses", .. }), "{full}");
     uplink.configure(&many(1)).unwrap();
-    uplink.configure(&many(256)).unwrap();
+    uplink.configure(&many(4096)).unwrap();
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::io;
 pub use attach::{Attached, XdpMode};
 pub use pod::PodProgram;
 pub use query::{OnDevice, program_on};
-pub use uplink::{Preference, Prefix, Snat, UplinkConfig, UplinkCounters, UplinkProgram};
+pub use uplink::{Frontend, Place, Preference, Prefix, Snat, UplinkConfig, UplinkCounters, UplinkProgram};
 
 /// What can go wrong with an XDP program.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! The program of the node's NIC (bpf/uplink.bpf.c): what it steals, from which addresses, into which sockets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
@@ -11,6 +11,11 @@ use aya::maps::{HashMap, LpmTrie, MapData, MapError, PerCpuArray, XskMap};
 use super::ProgramError;
 use super::attach::{Attached, Attachments, Rung, XdpMode};
 use super::load::Loaded;
+
+mod frontends;
+
+use frontends::Frontends;
+pub use frontends::{Frontend, Place};
 
 /// Which modes to try on a NIC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,8 +62,10 @@ pub struct Snat {
 /// What the program steals; everything else stays with the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UplinkConfig {
-    /// The node's addresses on this uplink.
+    /// The node's addresses.
     pub addresses: Vec<Ipv4Addr>,
+    /// Those of them at which NodePorts are served.
+    pub node_port_addresses: Vec<Ipv4Addr>,
     /// VXLAN packets to an own address and this UDP port, and ICMP errors about ours.
     pub vxlan_port: Option<u16>,
     /// Packets to this own podCIDR: untunnelled ones of other nodes, or answers to pods that are not masqueraded.
@@ -68,7 +75,7 @@ pub struct UplinkConfig {
     pub direct: bool,
     /// Replies to masqueraded connections, TCP, UDP and ICMP echo, and ICMP errors about them.
     pub snat: Option<Snat>,
-    /// All fragments to own addresses; what turns out not to be ours must be given back to the host.
+    /// All fragments to own addresses and to those of frontends; what turns out not to be ours must be given back to the host.
     pub take_fragments: bool,
 }
 
@@ -87,10 +94,16 @@ pub struct UplinkCounters {
     pub icmp_error: u64,
     /// Fragments.
     pub fragment: u64,
+    /// To frontends of Services and to hostPorts.
+    pub frontend: u64,
 }
 
 const DIRECT: u16 = 1 << 0;
 const TAKE_FRAGMENTS: u16 = 1 << 1;
+
+/// Values of `own_addresses` in bpf/uplink.bpf.c.
+const OWN: u32 = 1 << 0;
+const NODE_PORTS: u32 = 1 << 1;
 
 /// `struct config` in bpf/uplink.bpf.c: addresses and the VXLAN port in network byte order.
 #[repr(C)]
@@ -134,6 +147,7 @@ pub struct UplinkProgram {
     attachments: Attachments,
     config: HashMap<MapData, u32, Config>,
     own_addresses: HashMap<MapData, [u8; 4], u32>,
+    frontends: Frontends,
     peer_pods: LpmTrie<MapData, [u8; 4], u32>,
     sockets: XskMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
@@ -160,11 +174,12 @@ impl UplinkProgram {
 
     fn new(dir: Option<&Path>) -> Result<Self, ProgramError> {
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/uplink.o"));
-        let maps = ["config", "own_addresses", "peer_pods", "sockets", "counters"];
+        let maps = ["config", "own_addresses", "frontends", "peer_pods", "sockets", "counters"];
         let mut loaded = Loaded::new("uplink", object, &maps, dir)?;
         Ok(Self {
             config: loaded.map("config")?,
             own_addresses: loaded.map("own_addresses")?,
+            frontends: Frontends::new(loaded.map("frontends")?),
             peer_pods: loaded.map("peer_pods")?,
             sockets: loaded.map("sockets")?,
             counters: loaded.map("counters")?,
@@ -201,18 +216,40 @@ impl UplinkProgram {
     /// to the node are added before, addresses it lost removed after.
     ///
     /// # Errors
-    /// [`ProgramError::Map`], when there are more than 256 addresses.
+    /// [`ProgramError::Map`], when there are more than 4096 addresses.
     pub fn configure(&mut self, config: &UplinkConfig) -> Result<(), ProgramError> {
-        let wanted: BTreeSet<[u8; 4]> = config.addresses.iter().map(Ipv4Addr::octets).collect();
-        let present: BTreeSet<[u8; 4]> = self.own_addresses.keys().filter_map(Result::ok).collect();
-        for address in wanted.difference(&present) {
-            self.own_addresses.insert(address, 1, 0).map_err(|e| map_error("own_addresses", &e))?;
+        let flags =
+            |address| if config.node_port_addresses.contains(address) { OWN | NODE_PORTS } else { OWN };
+        let wanted: BTreeMap<[u8; 4], u32> =
+            config.addresses.iter().map(|address| (address.octets(), flags(address))).collect();
+        let present: BTreeMap<[u8; 4], u32> = self.own_addresses.iter().filter_map(Result::ok).collect();
+        for (address, flags) in &wanted {
+            if present.get(address) != Some(flags) {
+                self.own_addresses.insert(address, flags, 0).map_err(|e| map_error("own_addresses", &e))?;
+            }
         }
         self.config.insert(0, Config::from(config), 0).map_err(|e| map_error("config", &e))?;
-        for address in present.difference(&wanted) {
+        for address in present.keys().filter(|address| !wanted.contains_key(*address)) {
             self.own_addresses.remove(address).map_err(|e| map_error("own_addresses", &e))?;
         }
         Ok(())
+    }
+
+    /// Changes which frontends are stolen; the cost is that of the difference. Every frontend counts how often it was
+    /// added. What could not be written is tried again with the next call.
+    ///
+    /// # Errors
+    /// [`ProgramError::Map`], when there are more than some hundred thousand.
+    pub fn change_frontends(&mut self, removed: &[Frontend], added: &[Frontend]) -> Result<(), ProgramError> {
+        self.frontends.change(removed, added).map_err(|e| map_error("frontends", &e))
+    }
+
+    /// Removes frontends that an earlier process left and nobody has added since.
+    ///
+    /// # Errors
+    /// [`ProgramError::Map`].
+    pub fn forget_inherited_frontends(&mut self) -> Result<(), ProgramError> {
+        self.frontends.forget_inherited().map_err(|e| map_error("frontends", &e))
     }
 
     /// Sets the other nodes' podCIDRs, of use in direct routing. Only differences are written.
@@ -254,6 +291,7 @@ impl UplinkProgram {
             snat: sum(3),
             icmp_error: sum(4),
             fragment: sum(5),
+            frontend: sum(6),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Verdicts of the compiled program on crafted packets (BPF_PROG_TEST_RUN), whole and cut at every length.
 
+mod frontends;
+
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use super::*;
@@ -12,14 +14,17 @@ const PEER: [u8; 4] = [192, 168, 0, 2];
 const POD: [u8; 4] = [10, 244, 1, 5];
 const PEER_POD: [u8; 4] = [10, 244, 2, 7];
 const OUTSIDE: [u8; 4] = [8, 8, 8, 8];
+const BALANCER: [u8; 4] = [203, 0, 113, 5];
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const SCTP: u8 = 132;
 const ICMP: u8 = 1;
 
 fn config() -> UplinkConfig {
     UplinkConfig {
         addresses: vec![NODE.into(), OTHER_OWN.into()],
+        node_port_addresses: vec![NODE.into()],
         vxlan_port: Some(8472),
         pods: None,
         direct: false,
@@ -89,6 +94,10 @@ fn a_dead_dataplane_leaves_the_node_its_own_and_keeps_resets_from_connections_th
             ("tunnel", ip(UDP, PEER, NODE, &ports(5000, 8472)), DROP),
             ("masqueraded TCP", ip(TCP, OUTSIDE, NODE, &ports(443, 33000)), DROP),
             ("masqueraded UDP", ip(UDP, OUTSIDE, NODE, &ports(53, 33000)), DROP),
+            ("NodePort", ip(TCP, OUTSIDE, NODE, &ports(5000, 30080)), DROP),
+            ("NodePort over SCTP", ip(SCTP, OUTSIDE, NODE, &ports(5000, 30132)), DROP),
+            ("load balancer", ip(TCP, OUTSIDE, BALANCER, &ports(5000, 443)), DROP),
+            ("fragment to the node", fragment(ip(UDP, OUTSIDE, NODE, &ports(5000, 8053)), 100), PASS),
             ("a pod's", ip(TCP, OUTSIDE, [10, 244, 1, 7], &ports(443, 33000)), PASS),
             ("the node's", ip(TCP, OUTSIDE, NODE, &ports(5000, 22)), PASS),
         ];
@@ -111,8 +120,10 @@ fn counters_tell_what_was_seen() {
             run(program, &ip(UDP, PEER, NODE, &ports(5000, 8472)));
             run(program, &ip(TCP, OUTSIDE, NODE, &ports(443, 33000)));
             run(program, &ip(TCP, OUTSIDE, NODE, &ports(5000, 22)));
+            run(program, &ip(TCP, OUTSIDE, NODE, &ports(5000, 30080)));
         }
-        let expected = UplinkCounters { passed: 2, vxlan: 2, snat: 2, ..UplinkCounters::default() };
+        let expected =
+            UplinkCounters { passed: 2, vxlan: 2, snat: 2, frontend: 2, ..UplinkCounters::default() };
         assert_eq!(uplink.counters(), expected);
     });
 }
@@ -134,7 +145,7 @@ fn peer_prefixes_are_replaced_by_difference() {
 
 /// What, under which configuration, the packet, whether it is stolen.
 fn table() -> Vec<(&'static str, UplinkConfig, Vec<u8>, bool)> {
-    [vxlan_and_snat(), icmp(), direct_routing(), others()].concat()
+    [vxlan_and_snat(), icmp(), direct_routing(), frontends::rows(), others()].concat()
 }
 
 type Rows = Vec<(&'static str, UplinkConfig, Vec<u8>, bool)>;
@@ -330,6 +341,7 @@ fn with_program(test: impl FnOnce(&mut UplinkProgram)) {
     let mut uplink = UplinkProgram::load().unwrap();
     uplink.set_socket(0, &socket).unwrap();
     uplink.set_peer_pods(&[prefix(PEER_POD, 24), prefix([10, 250, 0, 0], 16)]).unwrap();
+    uplink.change_frontends(&[], &frontends::served()).unwrap();
     test(&mut uplink);
 }
 
