@@ -11,6 +11,7 @@ pub mod host_link;
 pub mod kernel;
 #[cfg(test)]
 mod namespace;
+pub mod node_rules;
 pub mod pins;
 pub mod ports;
 pub mod publish;

@@ -39,6 +39,14 @@ impl Namespace {
         assert!(run(&command), "{command}");
     }
 
+    /// Runs a command (words separated by blanks) in it; gives what it printed.
+    pub(super) fn exec(&self, command: &str) -> String {
+        let output = Command::new("ip").args(["netns", "exec", &self.name]).args(command.split(' ')).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Runs a future on a thread of its own inside the namespace.
     pub(super) fn block_on<F: Future<Output = ()>>(&self, future: impl FnOnce() -> F + Send) {
         let inside = || {

@@ -226,6 +226,7 @@ fn config(settings: &Settings) -> UplinkConfig {
         pods: settings.pod_cidrs.iter().find_map(prefix),
         direct: settings.encapsulation == Encapsulation::Direct,
         snat,
+        node_port_addresses: Vec::new(),
         take_fragments: true,
     }
 }
