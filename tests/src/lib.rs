@@ -34,6 +34,6 @@ pub mod traffic;
 pub use config::{Encapsulation, LabConfig, Wire};
 pub use error::LabError;
 pub use lab::Lab;
-pub use service::Service;
+pub use service::{Policy, Service};
 pub use space::Space;
 pub use state::ROOT;

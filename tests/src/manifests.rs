@@ -69,25 +69,48 @@ status:
 }
 
 fn service(service: &Service) -> String {
-    format!(
+    let kind = match (service.load_balancer, service.node_port) {
+        (Some(_), _) => "LoadBalancer",
+        (None, Some(_)) => "NodePort",
+        (None, None) => "ClusterIP",
+    };
+    let node_port = service.node_port.map(|port| format!(", nodePort: {port}")).unwrap_or_default();
+    let mut text = format!(
         r#"apiVersion: v1
 kind: Service
 metadata:
   name: {name}
   namespace: default
 spec:
-  type: ClusterIP
+  type: {kind}
   clusterIP: {ip}
   clusterIPs: ["{ip}"]
   ports:
-  - {{name: tcp, protocol: TCP, port: {port}, targetPort: {target}}}
-  - {{name: udp, protocol: UDP, port: {port}, targetPort: {target}}}
+  - {{name: tcp, protocol: TCP, port: {port}, targetPort: {target}{node_port}}}
+  - {{name: udp, protocol: UDP, port: {port}, targetPort: {target}{node_port}}}
+  internalTrafficPolicy: {internal:?}
+  externalIPs: {external_ips:?}
+  loadBalancerSourceRanges: {ranges:?}
 "#,
         name = service.name,
         ip = service.cluster_ip,
         port = service.port,
         target = service.target_port,
-    )
+        internal = service.internal_policy,
+        external_ips = service.external_ips.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ranges = service.source_ranges,
+    );
+    if kind != "ClusterIP" || !service.external_ips.is_empty() {
+        text += &format!("  externalTrafficPolicy: {:?}\n", service.external_policy);
+    }
+    if let Some(seconds) = service.affinity {
+        text += "  sessionAffinity: ClientIP\n";
+        text += &format!("  sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {seconds}}}}}\n");
+    }
+    if let Some(address) = service.load_balancer {
+        text += &format!("status:\n  loadBalancer:\n    ingress:\n    - {{ip: {address}, ipMode: VIP}}\n");
+    }
+    text
 }
 
 fn endpoint_slice(service: &Service, nodes: &[NodePlan]) -> String {

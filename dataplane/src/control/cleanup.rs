@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::kernel::{Kernel, KernelError, Resolver};
+use super::node_rules::{self, NodeRulesError};
 use super::pins::{self, PinError};
 use super::snat_ports::{self, ReserveError};
 use super::socket::is_served;
@@ -25,6 +26,9 @@ pub enum CleanupError {
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// Rules of the node's processes.
+    #[error(transparent)]
+    NodeRules(#[from] NodeRulesError),
     /// Reserved ports.
     #[error(transparent)]
     Ports(#[from] ReserveError),
@@ -38,7 +42,7 @@ pub enum CleanupError {
     },
 }
 
-/// Takes XDP programs off their devices, removes the host link, our neighbour entries, the reservation of ports and the
+/// Takes XDP programs off their devices, removes the host link, the node's rules, our neighbour entries, the reservation of ports and the
 /// files of the run directory. What is not there is no error.
 ///
 /// # Errors
@@ -58,8 +62,9 @@ pub fn cleanup(config: &Config) -> Result<(), CleanupError> {
     Ok(())
 }
 
-async fn remove_from_kernel(config: &Config) -> Result<(), KernelError> {
+async fn remove_from_kernel(config: &Config) -> Result<(), CleanupError> {
     let kernel = Kernel::open().await?;
+    node_rules::remove(kernel.handle()).await?;
     host_link::remove(&kernel, &config.host_link).await?;
     let nothing = std::collections::BTreeSet::new();
     Resolver::new().resolve(kernel.handle(), kernel.view(), None, &nothing).await;

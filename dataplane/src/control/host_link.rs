@@ -147,13 +147,22 @@ async fn delete(kernel: &Kernel, index: u32) -> Result<(), KernelError> {
 
 /// Settings without which it works too, if not as well.
 fn tune(names: &HostLinkNames) -> Vec<String> {
+    let kernel = &names.kernel;
+    let settings = [
+        (format!("ipv6/conf/{kernel}/disable_ipv6"), "1"),
+        (format!("ipv6/conf/{}/disable_ipv6", names.dataplane), "1"),
+        // Translated answers come from addresses whose route is another device, or which the node itself has (answers of
+        // its own NodePorts).
+        (format!("ipv4/conf/{kernel}/rp_filter"), "2"),
+        (format!("ipv4/conf/{kernel}/accept_local"), "1"),
+    ];
     let mut warnings = Vec::new();
-    for name in [&names.kernel, &names.dataplane] {
-        let path = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
-        match std::fs::write(&path, "1") {
+    for (key, value) in settings {
+        let path = format!("/proc/sys/net/{key}");
+        match std::fs::write(&path, value) {
             // A kernel without IPv6 has nothing to switch off.
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                warnings.push(format!("cannot switch IPv6 off on {name}: {path}: {error}"));
+                warnings.push(format!("cannot write {value} to {path}: {error}"));
             }
             _ => {}
         }

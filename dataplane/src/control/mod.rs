@@ -1,12 +1,14 @@
 //! The control thread: makes ports, tables and kernel settings follow what the controller wants and what the kernel does.
 //!
 //! [`server`] takes requests from the socket, [`desired`] checks and holds the desired state, [`kernel`] the kernel's;
-//! [`reconcile`] brings the rest in line with both: [`uplink`], [`host_link`], [`ports`], and by [`publish`] the tables.
+//! [`reconcile`] brings the rest in line with both: [`uplink`], [`host_link`], [`node_rules`], [`ports`], and by [`publish`]
+//! the tables.
 //! All of it runs on one thread and may take its time; workers never wait for it.
 
 pub mod asked;
 pub mod cleanup;
 pub mod desired;
+pub mod frontends;
 pub mod host_link;
 pub mod kernel;
 #[cfg(test)]

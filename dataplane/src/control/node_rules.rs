@@ -56,7 +56,9 @@ pub enum NodeRulesError {
     #[error(transparent)]
     Way(#[from] WayError),
     /// A setting of the host link.
-    #[error("cannot write {path}: {source}; connections of the node to its own loopback address will not work")]
+    #[error(
+        "cannot write {path}: {source}; connections of the node to its own loopback address will not work"
+    )]
     Setting {
         /// File below /proc/sys.
         path: String,

@@ -2,8 +2,9 @@
 //!
 //! There is one way to get there, [`Reconciler::converge`], taken after every change of the desired state and of the
 //! kernel's: uplink, host link, ports, tables, neighbours, each of which does nothing when nothing is to do. A change of
-//! Services alone goes straight to the tables.
+//! Services alone goes straight to the tables, and where its frontends are others, to the uplink and the node's rules.
 
+mod frontends;
 mod requests;
 mod snat;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 use super::asked::Asked;
 use super::desired::Desired;
 use super::kernel::{Kernel, KernelError, Resolver};
+use super::node_rules::NodeRules;
 use super::ports::Ports;
 use super::publish::Publisher;
 use super::saved::Saved;
@@ -33,6 +35,8 @@ use super::{host_link, status};
 use crate::config::Config;
 use crate::tables::build::{KernelFacts, Wanted};
 use crate::worker::Shared;
+
+use frontends::Served;
 
 /// How often things are looked after that nobody tells of.
 const TICK: Duration = Duration::from_secs(2);
@@ -98,6 +102,8 @@ pub struct Reconciler {
     pub(super) flows: FlowTable,
     pub(super) warnings: Warnings,
     publisher: Publisher,
+    node_rules: NodeRules,
+    served: Served,
     resolver: Resolver,
     asked: Asked,
     listening: BTreeSet<u16>,
@@ -134,6 +140,8 @@ impl Reconciler {
             facts: KernelFacts::default(),
             warnings: Warnings::default(),
             publisher: Publisher::new(Arc::clone(&flows.shared)),
+            node_rules: NodeRules::start(kernel.handle().clone()),
+            served: Served::default(),
             resolver: Resolver::new(),
             asked: Asked::default(),
             listening: BTreeSet::new(),
@@ -238,7 +246,7 @@ impl Reconciler {
         let refreshed = self.kernel.refresh().await.map(drop);
         self.warnings.set(Topic::Kernel, sentence(refreshed));
         self.keep_host_link().await;
-        let configured = self.uplink.configure(&self.desired);
+        let configured = self.uplink.configure(&self.desired, &self.kernel.view().local());
         let chosen =
             Uplink::choose(self.config.uplink.as_deref(), self.desired.settings(), self.kernel.view());
         self.uplink.follow(chosen, &self.workers);
@@ -254,6 +262,7 @@ impl Reconciler {
         if configured.is_ok() {
             self.follow_ports();
         }
+        self.keep_node_rules();
         self.resolve().await;
     }
 

@@ -4,18 +4,20 @@
 //! node. Status says which one it became and why. What the program takes is brought up to date before tables that count on
 //! it; without settings it takes nothing. Without an uplink pods of this node reach each other and the node, no more.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
 use headrace_api::state::{Encapsulation, Settings};
 use headrace_xsk::program::{
-    Attached, Preference, Prefix, ProgramError, Snat, UplinkConfig, UplinkProgram, XdpMode,
+    Attached, Frontend, Preference, Prefix, ProgramError, Snat, UplinkConfig, UplinkProgram, XdpMode,
 };
 use headrace_xsk::{Granted, Mode, SocketConfig};
 use ipnetwork::IpNetwork;
 
 use super::desired::Desired;
+use super::frontends;
 use super::kernel::{Link, View};
 use super::queues::{Queues, QueuesError};
 use super::retry::Failure;
@@ -134,23 +136,33 @@ impl Uplink {
         }
     }
 
-    /// Brings what the program takes in step with the desired state.
+    /// Brings what the program takes in step with the desired state and the node's addresses.
     ///
     /// # Errors
     /// [`ProgramError::Map`]: tables that count on it must not be published.
-    pub fn configure(&mut self, desired: &Desired) -> Result<(), ProgramError> {
+    pub fn configure(&mut self, desired: &Desired, local: &BTreeSet<Ipv4Addr>) -> Result<(), ProgramError> {
         let peers = desired.peers().values().flat_map(|peer| &peer.pod_cidrs);
         let prefixes: Vec<Prefix> = peers.filter_map(prefix).collect();
         if self.peers.as_ref() != Some(&prefixes) {
             self.program.set_peer_pods(&prefixes)?;
             self.peers = Some(prefixes);
         }
-        let config = desired.settings().map(config).unwrap_or_default();
+        let config = desired.settings().map(|settings| config(settings, local)).unwrap_or_default();
         if self.config.as_ref() != Some(&config) {
             self.program.configure(&config)?;
             self.config = Some(config);
         }
         Ok(())
+    }
+
+    /// Changes what the program takes for Services and hostPorts. The first call also ends what an earlier process took for
+    /// those that are gone.
+    ///
+    /// # Errors
+    /// [`ProgramError::Map`]: what is missing is tried again with the next change.
+    pub fn change_frontends(&mut self, removed: &[Frontend], added: &[Frontend]) -> Result<(), ProgramError> {
+        self.program.change_frontends(removed, added)?;
+        self.program.forget_inherited_frontends()
     }
 
     fn open_device(&mut self, link: &Link, workers: &Workers) -> Result<Open, QueuesError> {
@@ -214,19 +226,20 @@ impl Uplink {
 }
 
 /// What the program takes for these settings.
-fn config(settings: &Settings) -> UplinkConfig {
+fn config(settings: &Settings, local: &BTreeSet<Ipv4Addr>) -> UplinkConfig {
+    let own: BTreeSet<Ipv4Addr> = v4(&settings.node_addresses).chain(local.iter().copied()).collect();
     let snat = v4(&settings.node_addresses).next().map(|address| Snat {
         address,
         first: *settings.snat_ports.start(),
         last: *settings.snat_ports.end(),
     });
     UplinkConfig {
-        addresses: v4(&settings.node_addresses).collect(),
+        node_port_addresses: frontends::node_port_addresses(settings, &own).collect(),
+        addresses: own.into_iter().collect(),
         vxlan_port: Some(settings.vxlan_port.get()),
         pods: settings.pod_cidrs.iter().find_map(prefix),
         direct: settings.encapsulation == Encapsulation::Direct,
         snat,
-        node_port_addresses: Vec::new(),
         take_fragments: true,
     }
 }

@@ -15,6 +15,10 @@ pub enum Topic {
     HostPort,
     /// The uplink.
     Uplink,
+    /// What the uplink takes for Services.
+    Frontends,
+    /// Rules for the node's own processes.
+    NodeRules,
     /// Next hops.
     Neighbors,
     /// The reservation of source ports for translated traffic.

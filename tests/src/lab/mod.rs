@@ -16,8 +16,18 @@ use crate::state::{LabState, Node, ROOT, lab_names};
 use crate::{LabConfig, LabError, Space, command, config, daemon, dataplane, headrace_node, kernel_node};
 
 /// Programs that making a lab needs.
-const PROGRAMS: [&str; 9] =
-    ["ip", "bridge", "ethtool", "nsenter", "unshare", "timeout", "sysctl", "iptables", "iptables-restore"];
+const PROGRAMS: [&str; 10] = [
+    "ip",
+    "bridge",
+    "ethtool",
+    "nft",
+    "nsenter",
+    "unshare",
+    "timeout",
+    "sysctl",
+    "iptables",
+    "iptables-restore",
+];
 
 /// A lab that is up. Dropping it takes it down, unless it was told to [stay](Self::stay).
 #[derive(Debug)]

@@ -122,6 +122,11 @@ impl View {
         self.link_by_index(node_addresses.iter().find_map(holder).or_else(by_route)?)
     }
 
+    /// Every IPv4 address of the node but loopback addresses.
+    pub fn local(&self) -> BTreeSet<Ipv4Addr> {
+        self.addresses.iter().map(|held| held.address).filter(|address| !address.is_loopback()).collect()
+    }
+
     /// What the tables need. Without an uplink there are no routes and no neighbours.
     pub fn facts(
         &self,
@@ -129,14 +134,13 @@ impl View {
         host_link: Option<&Link>,
         listening: BTreeSet<u16>,
     ) -> KernelFacts {
-        let local = self.addresses.iter().map(|held| held.address).filter(|a| !a.is_loopback()).collect();
         let index = uplink.map(|link| link.index);
         let on_uplink = |n: &&Neighbor| Some(n.link) == index;
         KernelFacts {
             uplink_mac: uplink.map(|link| link.mac).unwrap_or_default(),
             uplink_mtu: uplink.map_or(0, |link| u16::try_from(link.mtu).unwrap_or(u16::MAX)),
             host_mac: host_link.map(|link| link.mac).unwrap_or_default(),
-            local,
+            local: self.local(),
             routes: index.map(|index| self.routes_by(index)).unwrap_or_default(),
             neighbors: self
                 .neighbors

@@ -64,6 +64,7 @@ impl Reconciler {
             self.converge().await;
         }
         self.publisher.services(&diff.services);
+        self.follow_frontends(diff);
     }
 
     /// Takes up the state that an earlier run left, if there is one.
