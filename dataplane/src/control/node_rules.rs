@@ -104,21 +104,23 @@ pub async fn remove(handle: &Handle) -> Result<(), NodeRulesError> {
 
 async fn keep(handle: Handle, mut wanted: watch::Receiver<Wanted>, problems: watch::Sender<Vec<String>>) {
     let mut applied = None;
-    while wanted.changed().await.is_ok() {
-        loop {
-            let next = wanted.borrow_and_update().clone();
-            let outcome = apply(&handle, applied.as_ref(), &next).await;
-            problems.send_replace(outcome.as_ref().err().map(ToString::to_string).into_iter().collect());
-            applied = outcome.is_ok().then_some(next);
+    let mut changed = wanted.changed().await;
+    while changed.is_ok() {
+        let next = wanted.borrow_and_update().clone();
+        let outcome = apply(&handle, applied.as_ref(), &next).await;
+        problems.send_replace(outcome.as_ref().err().map(ToString::to_string).into_iter().collect());
+        applied = outcome.is_ok().then_some(next);
+        changed = loop {
             tokio::select! {
-                changed = wanted.changed() => if changed.is_err() { return },
+                changed = wanted.changed() => break changed,
                 () = tokio::time::sleep(RECHECK) => {
-                    if !nft::lists(ruleset::TABLES).await {
+                    if applied.is_none() || !nft::lists(ruleset::TABLES).await {
                         applied = None;
+                        break Ok(());
                     }
                 }
             }
-        }
+        };
     }
 }
 
