@@ -51,5 +51,8 @@ fuzz-replay: ## every input that fuzzing has kept, as a normal test
 bench: ## cost of the pipeline in memory, in ns per packet (criterion)
 	cargo bench --locked -p headrace-bench --bench pipeline
 
+soak: build ## endpoints change every 50 ms under two hundred clients, for half a minute (root)
+	HEADRACE_SOAK_SECONDS=30 cargo test --release --locked -p headrace-lab --test labs -- endpoint_churn --nocapture
+
 clean-labs: ## remove every lab of this machine, also what a crash has left
 	target/release/headrace-lab down --all

@@ -6,6 +6,8 @@ mod support;
 mod churn;
 mod command_line;
 mod connectivity;
+mod endpoint_churn;
+mod full_table;
 mod hostile;
 mod kernel_node;
 mod kernel_pair;
