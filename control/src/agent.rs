@@ -3,7 +3,6 @@
 //! [`Reconciler`] is the part with a memory: it keeps the last usable settings, so that a Node object that goes away
 //! does not take the node's pods with it.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -19,13 +18,17 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::config::AgentConfig;
-use crate::desired::{NodeConfig, Problem, desired};
+use crate::desired::{Derivation, NodeConfig, Problems};
 use crate::identity;
 use crate::objects::Objects;
 use crate::push::{self, Pusher};
+use crate::report::Reports;
 use crate::seam::{NodeFacts, Ports, PortsWatch};
 use crate::source::{ObjectsWatch, manifests};
 use crate::{cni, node};
+
+/// Most problems that one change puts into the log: a wrong file may make a hundred thousand.
+const MOST_TOLD: usize = 50;
 
 /// Runs the agent until SIGTERM or SIGINT.
 ///
@@ -45,12 +48,13 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
     let (pusher, feed) = push::new(directories.run.clone());
     let gate = pusher.gate();
     let node_config = NodeConfig { name: config.node_name.clone(), vtep_mac, cluster: config.cluster() };
-    let reconciler = Reconciler::new(node_config, directories.run.clone(), facts_tx, pusher);
+    let reports = Reports::new();
+    let reconciler = Reconciler::new(node_config, directories.run.clone(), facts_tx, pusher, reports.clone());
 
-    let manifests = config.manifests.clone();
+    let (manifests, told) = (config.manifests.clone(), reports.clone());
     std::thread::Builder::new()
         .name("manifests".into())
-        .spawn(move || manifests::follow(&manifests, &objects_tx))
+        .spawn(move || manifests::follow(&manifests, &objects_tx, &told))
         .context("cannot start a thread")?;
 
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
@@ -59,6 +63,7 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
         ended = cni::serve(directories.clone(), facts.clone(), gate, ports_tx) => ended.context("CNI server"),
         ended = node::keep(directories.clone(), facts) => ended.context("host link"),
         () = reconciler.run(objects, ports) => Err(anyhow!("the source of objects or of ports has ended")),
+        () = reports.keep(directories.run.clone()) => Err(anyhow!("nobody reports any more")),
         () = feed.run() => Err(anyhow!("nobody derives the desired state any more")),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
@@ -69,12 +74,14 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
 
 /// Derives and publishes whenever something changes.
 pub(crate) struct Reconciler {
-    config: NodeConfig,
+    node_name: String,
+    derivation: Derivation,
     run_dir: PathBuf,
     facts: watch::Sender<Option<Arc<NodeFacts>>>,
     pusher: Pusher,
-    settings: Option<Settings>,
-    problems: BTreeSet<Problem>,
+    settings: Option<Arc<Settings>>,
+    told: Problems,
+    reports: Reports,
     shown: Option<(MacAddr, IpAddr)>,
 }
 
@@ -84,8 +91,19 @@ impl Reconciler {
         run_dir: PathBuf,
         facts: watch::Sender<Option<Arc<NodeFacts>>>,
         pusher: Pusher,
+        reports: Reports,
     ) -> Self {
-        Self { config, run_dir, facts, pusher, settings: None, problems: BTreeSet::new(), shown: None }
+        Self {
+            node_name: config.name.clone(),
+            derivation: Derivation::new(config),
+            run_dir,
+            facts,
+            pusher,
+            settings: None,
+            told: Problems::default(),
+            reports,
+            shown: None,
+        }
     }
 
     /// Ends when a source of changes does.
@@ -106,13 +124,14 @@ impl Reconciler {
         }
     }
 
-    /// One whole derivation. Without the ports only the facts are published: they may be what the ports wait for.
+    /// Goes on to these objects and ports. Without the ports only the facts are published: they may be what the ports
+    /// wait for.
     fn reconcile(&mut self, objects: &Objects, ports: Option<&Ports>) {
-        let no_ports = Ports::default();
-        let (mut derived, problems) = desired(objects, &self.config, ports.unwrap_or(&no_ports));
-        self.tell(problems);
+        self.derivation.update(objects);
+        self.tell();
+        let mut derived = self.derivation.desired(ports.unwrap_or(&Ports::default()));
         match (&derived.settings, &self.settings) {
-            (Some(new), _) => self.settings = Some(new.clone()),
+            (Some(new), _) => self.settings = Some(Arc::clone(new)),
             (None, Some(_)) => warn!("the last usable settings of this node stay in force"),
             (None, None) => return,
         }
@@ -124,21 +143,33 @@ impl Reconciler {
     }
 
     /// Every problem is told once, and once more when it is solved.
-    fn tell(&mut self, problems: Vec<Problem>) {
-        let problems = BTreeSet::from_iter(problems);
-        for problem in problems.difference(&self.problems) {
+    fn tell(&mut self) {
+        let now = self.derivation.problems();
+        let (appeared, solved) = (now.since(&self.told), self.told.since(now));
+        for problem in appeared.iter().take(MOST_TOLD) {
             warn!("{problem}");
         }
-        for problem in self.problems.difference(&problems) {
+        for problem in solved.iter().take(MOST_TOLD) {
             info!("solved: {problem}");
         }
-        self.problems = problems;
+        let untold = |count: usize| count.saturating_sub(MOST_TOLD);
+        if untold(appeared.len()) + untold(solved.len()) > 0 {
+            warn!(
+                "{} more problems and {} more that are solved",
+                untold(appeared.len()),
+                untold(solved.len())
+            );
+        }
+        if !(appeared.is_empty() && solved.is_empty()) {
+            self.reports.set("objects", now.iter());
+        }
+        self.told = now.clone();
     }
 
     fn publish_facts(&mut self) {
         let Some(settings) = &self.settings else { return };
         let facts = NodeFacts {
-            name: self.config.name.clone(),
+            name: self.node_name.clone(),
             node_addresses: settings.node_addresses.clone(),
             pod_cidrs: settings.pod_cidrs.clone(),
             cluster_cidrs: settings.cluster_cidrs.clone(),
@@ -169,7 +200,7 @@ impl Reconciler {
         for (key, value) in &annotations {
             info!("annotation of this node for its peers: {key}: {value}");
         }
-        if let Err(e) = identity::show(&self.run_dir, &self.config.name, &annotations) {
+        if let Err(e) = identity::show(&self.run_dir, &self.node_name, &annotations) {
             error!("{e}");
         }
         self.shown = Some(identity);

@@ -19,6 +19,7 @@ pub mod log;
 pub mod node;
 pub mod objects;
 pub mod push;
+pub mod report;
 pub mod seam;
 pub mod source;
 pub mod status;

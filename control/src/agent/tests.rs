@@ -89,7 +89,7 @@ impl Rig {
         let dir = TempDir::new().unwrap();
         let (facts_tx, facts) = watch::channel(None);
         let (pusher, _) = push::new(dir.path().to_owned());
-        let reconciler = Reconciler::new(config(), dir.path().to_owned(), facts_tx, pusher);
+        let reconciler = Reconciler::new(config(), dir.path().to_owned(), facts_tx, pusher, Reports::new());
         Self { dir, facts, reconciler }
     }
 

@@ -15,7 +15,7 @@ use headrace_wire::vxlan::Vni;
 use ipnetwork::IpNetwork;
 
 use self::layers::ConfigError;
-use crate::desired::ClusterConfig;
+use crate::desired::{ClusterConfig, LocalDetector, NodePortAddresses};
 use crate::log::{Format, Level};
 use crate::seam::Directories;
 
@@ -81,6 +81,22 @@ pub struct AgentConfig {
     #[arg(long, value_name = "CIDR", value_parser = cidr)]
     pub non_masquerade_cidr: Vec<IpNetwork>,
 
+    /// Which addresses of the node answer NodePorts and health checks of load balancers: primary, or ranges; may be repeated
+    #[arg(long, value_name = "primary|CIDR", default_value = "primary", value_parser = node_port_address)]
+    pub nodeport_addresses: Vec<NodePortAddress>,
+
+    /// Whether NodePorts answer on 127.0.0.0/8 too, to processes of the node
+    #[arg(long, value_name = "BOOL", default_value = "false", action = ArgAction::Set)]
+    pub localhost_nodeports: bool,
+
+    /// Whether everything that goes to a clusterIP carries the node's address
+    #[arg(long, value_name = "BOOL", default_value = "false", action = ArgAction::Set)]
+    pub masquerade_all: bool,
+
+    /// Whose traffic to Services counts as that of pods here: every pod's of the cluster, those of this node's podCIDR, or nobody's
+    #[arg(long, value_name = "MODE", value_enum, default_value = "cluster-cidr")]
+    pub detect_local_mode: DetectLocalFlag,
+
     // RFC 6335, 6: ports no service is ever assigned. The kernel keeps the lower half of its own range, 32768 to 49151.
     /// Source ports of translated traffic; reserved from the kernel, so keep listeners out of it
     #[arg(long, value_name = "FIRST-LAST", default_value = "49152-65535", value_parser = port_range)]
@@ -105,6 +121,26 @@ pub enum EncapsulationFlag {
     Vxlan,
     /// No tunnel on one subnet.
     Direct,
+}
+
+/// [`LocalDetector`] by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DetectLocalFlag {
+    /// Sources in the cluster's pod ranges.
+    ClusterCidr,
+    /// Sources in this node's pod ranges.
+    NodeCidr,
+    /// None.
+    Off,
+}
+
+/// One value of `--nodeport-addresses`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodePortAddress {
+    /// The node's primary address.
+    Primary,
+    /// The node's addresses in a range.
+    Range(IpNetwork),
 }
 
 impl AgentConfig {
@@ -149,7 +185,25 @@ impl AgentConfig {
             masquerade: self.masquerade,
             non_masquerade_cidrs: self.non_masquerade_cidr.clone(),
             snat_ports: self.snat_ports.clone(),
+            node_port_addresses: self.node_port_addresses(),
+            node_port_loopback: self.localhost_nodeports,
+            masquerade_all: self.masquerade_all,
+            local_detector: match self.detect_local_mode {
+                DetectLocalFlag::ClusterCidr => LocalDetector::ClusterCidr,
+                DetectLocalFlag::NodeCidr => LocalDetector::NodeCidr,
+                DetectLocalFlag::Off => LocalDetector::Nobody,
+            },
         }
+    }
+
+    /// `primary` beside ranges adds nothing that a range could not say, so ranges count alone.
+    fn node_port_addresses(&self) -> NodePortAddresses {
+        let range = |address: &NodePortAddress| match address {
+            NodePortAddress::Primary => None,
+            NodePortAddress::Range(range) => Some(*range),
+        };
+        let ranges: Vec<IpNetwork> = self.nodeport_addresses.iter().filter_map(range).collect();
+        if ranges.is_empty() { NodePortAddresses::Primary } else { NodePortAddresses::Ranges(ranges) }
     }
 }
 
@@ -163,6 +217,13 @@ fn cidr(text: &str) -> Result<IpNetwork, String> {
         return Err(format!("has bits behind its length; write {}/{}", network.network(), network.prefix()));
     }
     Ok(network)
+}
+
+fn node_port_address(text: &str) -> Result<NodePortAddress, String> {
+    if text == "primary" {
+        return Ok(NodePortAddress::Primary);
+    }
+    cidr(text).map(NodePortAddress::Range).map_err(|what| format!("{what}; or write primary"))
 }
 
 fn vni(text: &str) -> Result<Vni, String> {
@@ -214,6 +275,8 @@ mod tests {
             ("--vxlan-port=0", "vxlan-port"),
             ("--snat-ports=60000-50000", "49152-65535"),
             ("--snat-ports=80-90", "above 1023"),
+            ("--nodeport-addresses=all", "primary"),
+            ("--detect-local-mode=bridge", "cluster-cidr, node-cidr, off"),
             ("--encapsulation=ipip", "vxlan, direct"),
             ("--masquerade=maybe", "true, false"),
         ];

@@ -12,17 +12,21 @@ use headrace_wire::ethernet::MacAddr;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
-use super::{NodeConfig, Problem, address};
+use super::{LocalDetector, NodeConfig, NodePortAddresses, Peers, Problem, address};
 use crate::identity::{self, annotation};
-use crate::objects::Node;
+use crate::objects::{Node, ObjectMap, ServiceCidr};
 
 /// The smallest pod range: the network address, the dataplane's address and room for a pod.
 const LONGEST_POD_PREFIX: u8 = 30;
+/// Set by the cluster autoscaler before it deletes a node.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// The own node's settings; `None` when its object does not say enough.
 pub(super) fn settings(
-    nodes: &BTreeMap<String, Arc<Node>>,
+    nodes: &ObjectMap<String, Node>,
     config: &NodeConfig,
+    service_cidrs: &[IpNetwork],
     problems: &mut Vec<Problem>,
 ) -> Option<Settings> {
     let title = title(&config.name);
@@ -62,11 +66,25 @@ pub(super) fn settings(
         return None;
     }
     let cluster = config.cluster.clone();
+    let cluster_cidrs = ipv4_only(cluster.cluster_cidrs);
     Some(Settings {
+        node_port_ranges: match cluster.node_port_addresses {
+            NodePortAddresses::Primary => {
+                node_addresses.first().map(|a| address::alone(*a)).into_iter().collect()
+            }
+            NodePortAddresses::Ranges(ranges) => ipv4_only(ranges),
+        },
+        node_port_loopback: cluster.node_port_loopback,
+        masquerade_all: cluster.masquerade_all,
+        local_sources: match cluster.local_detector {
+            LocalDetector::ClusterCidr => cluster_cidrs.clone(),
+            LocalDetector::NodeCidr => pod_cidrs.clone(),
+            LocalDetector::Nobody => Vec::new(),
+        },
         node_addresses,
         pod_cidrs,
-        cluster_cidrs: ipv4_only(cluster.cluster_cidrs),
-        service_cidrs: ipv4_only(cluster.service_cidrs),
+        cluster_cidrs,
+        service_cidrs: ipv4_only(service_cidrs.to_vec()),
         vxlan_port: cluster.vxlan_port,
         vni: cluster.vni,
         vtep_mac: own_vtep_mac(node, config, problems),
@@ -74,16 +92,12 @@ pub(super) fn settings(
         masquerade: cluster.masquerade,
         non_masquerade_cidrs: ipv4_only(cluster.non_masquerade_cidrs),
         snat_ports: cluster.snat_ports,
-        node_port_ranges: Vec::new(),
-        node_port_loopback: false,
-        masquerade_all: false,
-        local_sources: Vec::new(),
     })
 }
 
 /// All other nodes that can be reached.
 pub(super) fn peers(
-    nodes: &BTreeMap<String, Arc<Node>>,
+    nodes: &ObjectMap<String, Node>,
     config: &NodeConfig,
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<String, Peer> {
@@ -109,6 +123,56 @@ pub(super) fn peers(
         }
     }
     peers
+}
+
+/// All Service addresses: the cluster's ServiceCIDR objects say it, and the configuration where there are none.
+pub(super) fn service_cidrs(
+    objects: &ObjectMap<String, ServiceCidr>,
+    config: &NodeConfig,
+    problems: &mut Vec<Problem>,
+) -> Vec<IpNetwork> {
+    let mut cidrs = Vec::new();
+    for (name, object) in objects {
+        for (i, text) in object.spec.cidrs.iter().enumerate() {
+            match address::range(text) {
+                Ok(cidr) => cidrs.push(cidr),
+                Err(what) => {
+                    let what = format!("spec.cidrs[{i}]: {what}");
+                    problems.push(Problem::new(format!("ServiceCIDR {name}"), what, "it is left out"));
+                }
+            }
+        }
+    }
+    if cidrs.is_empty() { config.cluster.service_cidrs.clone() } else { cidrs }
+}
+
+/// The new peers, where equal ones stay the same object, so that the difference to the former ones is found quickly.
+pub(super) fn shared_with(former: &Peers, new: BTreeMap<String, Peer>) -> Peers {
+    let mut peers = former.clone();
+    for name in former.keys().filter(|name| !new.contains_key(*name)) {
+        peers.remove(name);
+    }
+    for (name, peer) in new {
+        if former.get(&name).is_none_or(|p| **p != peer) {
+            peers.insert(name, Arc::new(peer));
+        }
+    }
+    peers
+}
+
+/// The node's zone; "" when it is in none.
+pub(super) fn zone(node: &Node) -> &str {
+    node.metadata.labels.get(ZONE).map_or("", String::as_str)
+}
+
+/// The node's addresses, whatever their family.
+pub(super) fn addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
+    node.status.addresses.iter().filter_map(|a| a.address.parse().ok())
+}
+
+/// Whether the node is there to stay.
+pub(super) fn is_eligible(node: &Node) -> bool {
+    node.metadata.deletion_timestamp.is_none() && !node.spec.taints.iter().any(|t| t.key == TO_BE_DELETED)
 }
 
 /// The MAC address in the own Node object goes first: manifests may be written before the node is.

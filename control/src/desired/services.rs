@@ -1,204 +1,247 @@
-//! Services and their endpoints, as kube-proxy selects them (kubernetes, pkg/proxy: serviceport.go,
-//! endpointslicecache.go, topology.go).
+//! All Services, kept up to date change by change.
 //!
-//! So far: cluster addresses. Node ports, external addresses, traffic policies, topology hints and session affinity are
-//! to come; [`categorize`] knows them already.
+//! The cost of a change follows the change: the difference of two sets of objects names the Services it touches; each is
+//! derived anew by itself, and so are those that want an address of a touched one. What always holds: the outcome is
+//! that of deriving everything from nothing. Of Services that want the same address, port and protocol, the oldest has
+//! it (`creationTimestamp`, then the name; objects without one come last); the others keep what else they have.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use headrace_api::state::{Endpoint, Frontend, Protocol, Service};
+use headrace_api::state::{self, Frontend, Protocol};
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 
-use super::categorize::{Candidate, Policies, categorize};
-use super::{NodeConfig, Problem, address};
-use crate::objects::{
-    self, AddressType, EndpointSlice, Metadata, ObjectName, Objects, ServicePort, ServiceType,
-};
+use super::service::{HealthCheck, Unit, is_ours, unit};
+use super::{Context, Problem, Problems};
+use crate::objects::{EndpointSlice, ObjectMap, ObjectName, Objects};
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
-/// Objects with one of these labels are another proxy's, or nobody's.
-const NOT_OURS: [&str; 2] = ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"];
 
-/// One entry for every port of every Service that has a cluster address.
-pub(super) fn services(
-    objects: &Objects,
-    node: &NodeConfig,
-    problems: &mut Vec<Problem>,
-) -> BTreeMap<String, Service> {
-    let slices = slices_by_service(objects, problems);
-    let mut derived: BTreeMap<String, Service> = BTreeMap::new();
-    let mut holders: BTreeMap<Frontend, String> = BTreeMap::new();
-    for (name, service) in objects.services.iter().filter(|(_, s)| is_proxied(s)) {
-        let of_service = slices.get(name).map_or(&[][..], Vec::as_slice);
-        for port in &service.spec.ports {
-            let full_name = port_name(name, port);
-            let title = format!("Service {full_name}");
-            if derived.contains_key(&full_name) {
-                problems.push(Problem::new(
-                    title,
-                    "has two ports of this name",
-                    "name every port differently",
-                ));
-                continue;
-            }
-            let mut frontends = frontends(name, service, port, node, problems);
-            frontends.retain(|f| match holders.get(f) {
-                Some(holder) => {
-                    let what = format!("{} port {} is that of Service {holder} already", f.address, f.port);
-                    problems.push(Problem::new(&title, what, "give every Service its own clusterIP"));
-                    false
-                }
-                None => true,
-            });
-            if frontends.is_empty() {
-                continue;
-            }
-            holders.extend(frontends.iter().map(|f| (*f, full_name.clone())));
-            let endpoints = usable_endpoints(&merged(of_service, port, &node.name, problems), node);
-            derived.insert(full_name.clone(), Service::new(full_name, frontends, endpoints));
+/// Service ports by "namespace/name:port".
+pub type ServicePorts = OrdMap<String, Arc<state::Service>>;
+/// Where load balancers ask about Services.
+pub type HealthChecks = OrdMap<ObjectName, HealthCheck>;
+
+#[derive(Debug, Default)]
+pub(super) struct Services {
+    /// What the dataplane should hold.
+    pub(super) ports: ServicePorts,
+    /// What load balancers should be told.
+    pub(super) health_checks: HealthChecks,
+    /// Names of the slices of every Service, whether the Service is there or not.
+    slices: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
+    held: BTreeMap<ObjectName, Held>,
+    claims: BTreeMap<Claim, BTreeSet<Claimant>>,
+}
+
+/// What is known of one Service object.
+#[derive(Debug, Default)]
+struct Held {
+    unit: Unit,
+    age: Age,
+    /// Names in [`Services::ports`].
+    ports: Vec<String>,
+    /// Addresses that others have.
+    conflicts: Vec<Problem>,
+}
+
+/// An address, port and protocol; without the address, a port of the node.
+type Claim = (Option<IpAddr>, NonZeroU16, Protocol);
+/// Whether there is no timestamp, then the timestamp: the oldest first.
+type Age = (bool, String);
+/// The first of a claim's claimants has it.
+type Claimant = (Age, ObjectName);
+
+impl Services {
+    /// Goes from `old` objects to `new` ones. With `everything`, what has not changed is derived anew too.
+    pub(super) fn update(
+        &mut self,
+        old: &Objects,
+        new: &Objects,
+        context: &Context,
+        everything: bool,
+        problems: &mut Problems,
+    ) {
+        let mut touched = self.touched(old, new, problems);
+        if everything {
+            touched.extend(new.services.keys().chain(self.slices.keys()).cloned());
+        }
+        let mut unsettled = BTreeSet::new();
+        for name in touched {
+            self.derive(&name, new, context, problems, &mut unsettled);
+            unsettled.insert(name);
+        }
+        for name in unsettled {
+            self.settle(&name, problems);
         }
     }
-    derived
+
+    /// Services that a change is about. Keeps the index of slices.
+    fn touched(&mut self, old: &Objects, new: &Objects, problems: &mut Problems) -> BTreeSet<ObjectName> {
+        let mut touched: BTreeSet<ObjectName> =
+            changed(&old.services, &new.services).map(|(name, _, _)| name.clone()).collect();
+        for (name, before, after) in changed(&old.slices, &new.slices) {
+            problems.remove(&before.and_then(unlabelled).into_iter().collect::<Vec<_>>());
+            problems.add(&after.and_then(unlabelled).into_iter().collect::<Vec<_>>());
+            if let Some(service) = before.and_then(service_of) {
+                self.forget_slice(&service, name);
+                touched.insert(service);
+            }
+            if let Some(service) = after.and_then(service_of) {
+                self.slices.entry(service.clone()).or_default().insert(name.clone());
+                touched.insert(service);
+            }
+        }
+        touched
+    }
+
+    fn forget_slice(&mut self, service: &ObjectName, slice: &ObjectName) {
+        if let Some(slices) = self.slices.get_mut(service) {
+            slices.remove(slice);
+            if slices.is_empty() {
+                self.slices.remove(service);
+            }
+        }
+    }
+
+    /// Derives one Service, and names those that its claims are about in `unsettled`.
+    fn derive(
+        &mut self,
+        name: &ObjectName,
+        objects: &Objects,
+        context: &Context,
+        problems: &mut Problems,
+        unsettled: &mut BTreeSet<ObjectName>,
+    ) {
+        let service = objects.services.get(name);
+        let slices: Vec<&Arc<EndpointSlice>> =
+            self.slices.get(name).into_iter().flatten().filter_map(|s| objects.slices.get(s)).collect();
+        let unit = unit(name, service.map(Arc::as_ref), &slices, context);
+        let created = service.and_then(|s| s.metadata.creation_timestamp.clone());
+        let age = (created.is_none(), created.unwrap_or_default());
+        problems.add(&unit.problems);
+        match unit.health_check {
+            Some(check) => drop(self.health_checks.insert(name.clone(), check)),
+            None => drop(self.health_checks.remove(name)),
+        }
+        let held = self.held.entry(name.clone()).or_default();
+        problems.remove(&held.unit.problems);
+        let before = (std::mem::replace(&mut held.age, age.clone()), claims(&held.unit));
+        let after = (age, claims(&unit));
+        held.unit = unit;
+        if before != after {
+            self.claim(name, before, after, unsettled);
+        }
+    }
+
+    fn claim(
+        &mut self,
+        name: &ObjectName,
+        (old_age, old): (Age, BTreeSet<Claim>),
+        (age, new): (Age, BTreeSet<Claim>),
+        unsettled: &mut BTreeSet<ObjectName>,
+    ) {
+        let old_claimant = (old_age, name.clone());
+        for claim in &old {
+            let Some(claimants) = self.claims.get_mut(claim) else { continue };
+            claimants.remove(&old_claimant);
+            unsettled.extend(claimants.iter().map(|(_, other)| other.clone()));
+            if claimants.is_empty() {
+                self.claims.remove(claim);
+            }
+        }
+        for claim in new {
+            let claimants = self.claims.entry(claim).or_default();
+            unsettled.extend(claimants.iter().map(|(_, other)| other.clone()));
+            claimants.insert((age.clone(), name.clone()));
+        }
+    }
+
+    /// Puts what a Service may have into the outcome.
+    fn settle(&mut self, name: &ObjectName, problems: &mut Problems) {
+        let Some(held) = self.held.get_mut(name) else { return };
+        problems.remove(&held.conflicts);
+        held.conflicts.clear();
+        let former = std::mem::take(&mut held.ports);
+        for port in &held.unit.ports {
+            let settled = without_others(port, name, &self.claims, &mut held.conflicts);
+            if !settled.frontends.is_empty() {
+                held.ports.push(settled.name.clone());
+                // An equal one keeps its place, and the snapshot is the one it was.
+                if self.ports.get(&settled.name) != Some(&settled) {
+                    self.ports.insert(settled.name.clone(), settled);
+                }
+            }
+        }
+        for gone in former.iter().filter(|port| !held.ports.contains(port)) {
+            self.ports.remove(gone);
+        }
+        problems.add(&held.conflicts);
+        if held.unit == Unit::default() {
+            self.held.remove(name);
+        }
+    }
 }
 
-/// "namespace/name:port", and "namespace/name" for a port without a name, as kube-proxy writes it.
-fn port_name(service: &ObjectName, port: &ServicePort) -> String {
-    if port.name.is_empty() { service.to_string() } else { format!("{service}:{}", port.name) }
-}
-
-fn is_ours(metadata: &Metadata) -> bool {
-    !NOT_OURS.iter().any(|label| metadata.labels.contains_key(*label))
-}
-
-fn is_proxied(service: &objects::Service) -> bool {
-    let headless = service.spec.cluster_ip.as_deref() == Some("None")
-        || service.spec.cluster_ips.first().is_some_and(|ip| ip == "None");
-    is_ours(&service.metadata) && service.spec.kind != ServiceType::ExternalName && !headless
-}
-
-/// Where clients connect to for one port.
-fn frontends(
+/// The port with the frontends that no older Service has.
+fn without_others(
+    port: &Arc<state::Service>,
     name: &ObjectName,
-    service: &objects::Service,
-    port: &ServicePort,
-    node: &NodeConfig,
-    problems: &mut Vec<Problem>,
-) -> Vec<Frontend> {
-    let title = format!("Service {name}");
-    let spec = &service.spec;
-    let texts = if spec.cluster_ips.is_empty() { spec.cluster_ip.as_slice() } else { &spec.cluster_ips };
-    if texts.iter().all(String::is_empty) {
-        let remedy = "set spec.clusterIP: outside of a cluster nobody allocates one";
-        problems.push(Problem::new(title, "has no clusterIP", remedy));
-        return Vec::new();
-    }
-    let Some(number) = NonZeroU16::new(port.port) else {
-        problems.push(Problem::new(title, format!("port {:?} is number 0", port.name), "use 1 to 65535"));
-        return Vec::new();
+    claims: &BTreeMap<Claim, BTreeSet<Claimant>>,
+    conflicts: &mut Vec<Problem>,
+) -> Arc<state::Service> {
+    let holder = |frontend: &Frontend| {
+        let first = claims.get(&claim(frontend)).and_then(BTreeSet::first);
+        first.map(|(_, holder)| holder).filter(|holder| *holder != name)
     };
-    let mut frontends = Vec::new();
-    for text in texts {
-        match address::host(text) {
-            Ok(address) if address.is_ipv4() => {
-                if !node.cluster.service_cidrs.iter().any(|c| c.contains(address)) {
-                    let what = format!("clusterIP {address} is outside of the Service ranges");
-                    let remedy = "set --service-cidr on all nodes to the range of all clusterIPs";
-                    problems.push(Problem::new(&title, what, remedy));
-                }
-                frontends.push(Frontend::cluster_ip(address, number, protocol(port.protocol)));
-            }
-            Ok(_) => problems.push(ipv6_problem()),
-            Err(what) => problems.push(Problem::new(&title, what, "correct spec.clusterIPs")),
-        }
+    if port.frontends.iter().all(|f| holder(f).is_none()) {
+        return Arc::clone(port);
     }
-    frontends
+    let mut settled = state::Service::clone(port);
+    settled.frontends.retain(|frontend| {
+        let Some(holder) = holder(frontend) else { return true };
+        let what = format!("{} port {} is that of Service {holder} already", frontend.address, frontend.port);
+        let remedy = "give every Service addresses and node ports of its own; the oldest has them";
+        conflicts.push(Problem::new(format!("Service {name}"), what, remedy));
+        false
+    });
+    Arc::new(settled)
 }
 
-/// The IPv4 slices of every Service, in order of their names.
-fn slices_by_service<'a>(
-    objects: &'a Objects,
-    problems: &mut Vec<Problem>,
-) -> BTreeMap<ObjectName, Vec<&'a Arc<EndpointSlice>>> {
-    let mut by_service: BTreeMap<ObjectName, Vec<_>> = BTreeMap::new();
-    for (name, slice) in objects.slices.iter().filter(|(_, s)| is_ours(&s.metadata)) {
-        let Some(service) = slice.metadata.labels.get(SERVICE_NAME) else {
-            let what = format!("has no label {SERVICE_NAME}, so it belongs to no Service");
-            problems.push(Problem::new(format!("EndpointSlice {name}"), what, "add the label"));
-            continue;
-        };
-        match slice.address_type {
-            AddressType::IPv4 => {
-                let service = ObjectName { namespace: name.namespace.clone(), name: service.clone() };
-                by_service.entry(service).or_default().push(slice);
-            }
-            AddressType::IPv6 => problems.push(ipv6_problem()),
-            AddressType::Fqdn => {}
+fn claims(unit: &Unit) -> BTreeSet<Claim> {
+    unit.ports.iter().flat_map(|port| &port.frontends).map(claim).collect()
+}
+
+fn claim(frontend: &Frontend) -> Claim {
+    (frontend.address.ip(), frontend.port, frontend.protocol)
+}
+
+/// Objects that differ: name, before, after.
+fn changed<'a, V: PartialEq>(
+    old: &'a ObjectMap<ObjectName, V>,
+    new: &'a ObjectMap<ObjectName, V>,
+) -> impl Iterator<Item = (&'a ObjectName, Option<&'a V>, Option<&'a V>)> {
+    old.diff(new).map(|item| match item {
+        DiffItem::Add(name, value) => (name, None, Some(value.as_ref())),
+        DiffItem::Update { old: (_, old), new: (name, new) } => {
+            (name, Some(old.as_ref()), Some(new.as_ref()))
         }
-    }
-    by_service
+        DiffItem::Remove(name, value) => (name, Some(value.as_ref()), None),
+    })
 }
 
-/// Who may get new connections.
-fn usable_endpoints(merged: &BTreeMap<Endpoint, Candidate<'_>>, node: &NodeConfig) -> Vec<Endpoint> {
-    let (endpoints, candidates): (Vec<_>, Vec<_>) = merged.iter().map(|(e, c)| (*e, *c)).unzip();
-    let found = categorize(&candidates, Policies::default(), &node.name, "");
-    found.cluster.into_iter().map(|i| endpoints[i]).collect()
+/// The Service of a slice that is for this proxy and says so.
+fn service_of(slice: &EndpointSlice) -> Option<ObjectName> {
+    let service = slice.metadata.labels.get(SERVICE_NAME).filter(|_| is_ours(&slice.metadata))?;
+    Some(ObjectName { namespace: slice.metadata.object_name().namespace, name: service.clone() })
 }
 
-/// All endpoints of one Service port, merged over the slices; of two with one address and port, the local one stays.
-fn merged(
-    slices: &[&Arc<EndpointSlice>],
-    port: &ServicePort,
-    node_name: &str,
-    problems: &mut Vec<Problem>,
-) -> BTreeMap<Endpoint, Candidate<'static>> {
-    let mut merged: BTreeMap<Endpoint, Candidate<'static>> = BTreeMap::new();
-    for slice in slices {
-        let matching = slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol);
-        let numbers: BTreeSet<NonZeroU16> = matching.filter_map(|p| NonZeroU16::new(p.port?)).collect();
-        if numbers.is_empty() {
-            continue;
-        }
-        for server in &slice.endpoints {
-            let address = match server.addresses.first().map(|text| address::host(text)) {
-                Some(Ok(address)) if address.is_ipv4() => address,
-                Some(Err(what)) => {
-                    let title = format!("EndpointSlice {}", slice.metadata.object_name());
-                    problems.push(Problem::new(title, what, "the endpoint is left out"));
-                    continue;
-                }
-                Some(Ok(_)) | None => continue,
-            };
-            for number in &numbers {
-                let endpoint = Endpoint::ready(address, *number);
-                let candidate = Candidate {
-                    ready: server.conditions.ready.unwrap_or(true),
-                    serving: server.conditions.serving.unwrap_or(true),
-                    terminating: server.conditions.terminating.unwrap_or(false),
-                    local: server.node_name.as_deref() == Some(node_name),
-                    ..Candidate::default()
-                };
-                let held = merged.entry(endpoint).or_insert(candidate);
-                if candidate.local {
-                    *held = candidate;
-                }
-            }
-        }
-    }
-    merged
-}
-
-fn protocol(protocol: objects::Protocol) -> Protocol {
-    match protocol {
-        objects::Protocol::Tcp => Protocol::Tcp,
-        objects::Protocol::Udp => Protocol::Udp,
-        objects::Protocol::Sctp => Protocol::Sctp,
-    }
-}
-
-/// One for all objects: a dual-stack cluster has thousands.
-fn ipv6_problem() -> Problem {
-    let what = "some have IPv6 addresses, which are not carried yet";
-    Problem::new("Services and EndpointSlices", what, "their IPv4 addresses are used")
+fn unlabelled(slice: &EndpointSlice) -> Option<Problem> {
+    let lost = is_ours(&slice.metadata) && !slice.metadata.labels.contains_key(SERVICE_NAME);
+    let title = || format!("EndpointSlice {}", slice.metadata.object_name());
+    let what = format!("has no label {SERVICE_NAME}, so it belongs to no Service");
+    lost.then(|| Problem::new(title(), what, "add the label"))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use headrace_api::state::Encapsulation;
 use headrace_wire::vxlan::Vni;
 
-use super::{ClusterConfig, NodeConfig};
+use super::{ClusterConfig, LocalDetector, NodeConfig, NodePortAddresses};
 use crate::identity::annotation;
 use crate::objects::{
     self, AddressType, Conditions, EndpointSlice, Metadata, Node, NodeAddress, ObjectName, Objects,
@@ -28,6 +28,10 @@ pub(crate) fn config() -> NodeConfig {
             masquerade: true,
             non_masquerade_cidrs: vec![],
             snat_ports: 49152..=65535,
+            node_port_addresses: NodePortAddresses::Primary,
+            node_port_loopback: false,
+            masquerade_all: false,
+            local_detector: LocalDetector::ClusterCidr,
         },
     }
 }
@@ -62,20 +66,24 @@ pub(crate) fn mk_slice(name: &str, service: &str, servers: &[(&str, Conditions)]
     let mut metadata = mk_metadata(name);
     metadata.labels.insert(SERVICE_NAME.into(), service.into());
     let server = |(address, conditions): &(&str, Conditions)| SliceEndpoint {
-        addresses: vec![(*address).into()],
+        address: Some((*address).into()),
         conditions: *conditions,
-        node_name: None,
+        ..SliceEndpoint::default()
     };
     EndpointSlice {
         metadata,
         address_type: AddressType::IPv4,
         endpoints: servers.iter().map(server).collect(),
-        ports: vec![SlicePort { name: String::new(), port: Some(8080), protocol: objects::Protocol::Tcp }],
+        ports: vec![SlicePort {
+            name: String::new(),
+            port: NonZeroU16::new(8080),
+            protocol: objects::Protocol::Tcp,
+        }],
     }
 }
 
 pub(crate) fn mk_port(name: &str, port: u16, protocol: objects::Protocol) -> ServicePort {
-    ServicePort { name: name.into(), protocol, port }
+    ServicePort { name: name.into(), protocol, port: NonZeroU16::new(port).unwrap(), node_port: None }
 }
 
 pub(crate) fn mk_metadata(name: &str) -> Metadata {

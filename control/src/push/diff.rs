@@ -1,11 +1,14 @@
 //! Desired states as messages: a whole one, and what leads from one to another.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use headrace_api::proto;
-use headrace_api::state::{Key, PortId, Resource};
+use headrace_api::state::{Key, Port, PortId, Resource};
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 
 use crate::desired::Desired;
+use crate::seam::Ports;
 
 /// How refusals name the settings.
 pub(super) const SETTINGS: &str = "settings";
@@ -19,9 +22,9 @@ pub(super) fn snapshot(desired: &Desired) -> proto::Snapshot {
 pub(super) fn delta(from: &Desired, to: &Desired) -> Option<proto::Delta> {
     let mut delta = proto::Delta::default();
     if let Some(settings) = to.settings.as_ref().filter(|s| from.settings.as_ref() != Some(s)) {
-        delta.upserts.push((&Resource::Settings(settings.clone())).into());
+        delta.upserts.push((&Resource::Settings(settings.as_ref().clone())).into());
     }
-    compare(&from.ports, &to.ports, |id| Key::Port(*id), Resource::Port, &mut delta);
+    compare_ports(&from.ports, &to.ports, &mut delta);
     compare(&from.peers, &to.peers, |name| Key::Peer(name.clone()), Resource::Peer, &mut delta);
     compare(&from.services, &to.services, |name| Key::Service(name.clone()), Resource::Service, &mut delta);
     (delta != proto::Delta::default()).then_some(delta)
@@ -29,10 +32,10 @@ pub(super) fn delta(from: &Desired, to: &Desired) -> Option<proto::Delta> {
 
 /// All resources, settings first.
 pub(super) fn resources(desired: &Desired) -> impl Iterator<Item = Resource> + '_ {
-    let settings = desired.settings.iter().cloned().map(Resource::Settings);
+    let settings = desired.settings.iter().map(|s| Resource::Settings(s.as_ref().clone()));
     let ports = desired.ports.values().cloned().map(Resource::Port);
-    let peers = desired.peers.values().cloned().map(Resource::Peer);
-    let services = desired.services.values().cloned().map(Resource::Service);
+    let peers = desired.peers.values().map(|p| Resource::Peer(p.as_ref().clone()));
+    let services = desired.services.values().map(|s| Resource::Service(s.as_ref().clone()));
     settings.chain(ports).chain(peers).chain(services)
 }
 
@@ -51,15 +54,31 @@ pub(super) fn port_title(id: PortId) -> String {
     format!("port {id}")
 }
 
+fn compare_ports(from: &Ports, to: &Ports, delta: &mut proto::Delta) {
+    if Arc::ptr_eq(from, to) {
+        return;
+    }
+    let changed = to.iter().filter(|(id, port)| from.get(id) != Some(port));
+    let upsert = |port: &Port| proto::Resource::from(&Resource::Port(port.clone()));
+    delta.upserts.extend(changed.map(|(_, port)| upsert(port)));
+    let gone = from.keys().filter(|id| !to.contains_key(id));
+    delta.deletes.extend(gone.map(|id| proto::Key::from(&Key::Port(*id))));
+}
+
+/// What both maps share is not looked at.
 fn compare<K: Ord, V: Clone + PartialEq>(
-    from: &BTreeMap<K, V>,
-    to: &BTreeMap<K, V>,
+    from: &OrdMap<K, Arc<V>>,
+    to: &OrdMap<K, Arc<V>>,
     key: impl Fn(&K) -> Key,
     resource: impl Fn(V) -> Resource,
     delta: &mut proto::Delta,
 ) {
-    let changed = to.iter().filter(|(k, v)| from.get(k) != Some(v));
-    delta.upserts.extend(changed.map(|(_, v)| proto::Resource::from(&resource(v.clone()))));
-    let gone = from.keys().filter(|k| !to.contains_key(k));
-    delta.deletes.extend(gone.map(|k| proto::Key::from(&key(k))));
+    for item in from.diff(to) {
+        match item {
+            DiffItem::Add(_, value) | DiffItem::Update { new: (_, value), .. } => {
+                delta.upserts.push((&resource(value.as_ref().clone())).into());
+            }
+            DiffItem::Remove(name, _) => delta.deletes.push((&key(name)).into()),
+        }
+    }
 }

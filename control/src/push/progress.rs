@@ -4,14 +4,17 @@
 //! and the rest is sent again. It is tried again when it changes, and on the next stream.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use headrace_api::state::{Generation, PortId, Refusal, Resource};
+use headrace_api::state::{Generation, Port, PortId, Refusal, Resource};
 use headrace_api::{API_VERSION, proto};
+use imbl::OrdMap;
 use tracing::{error, info, warn};
 
 use super::diff;
 use super::gate::{PortAnswer, PortBoard};
 use crate::desired::Desired;
+use crate::seam::Ports;
 
 pub(super) struct Progress {
     /// What the dataplane holds; `None` before the first snapshot is accepted.
@@ -59,7 +62,7 @@ impl Progress {
             Some(accepted) => Change::Delta(diff::delta(accepted, &target)?),
         };
         let before = self.accepted.as_ref().map(|a| &a.ports);
-        for (id, port) in &target.ports {
+        for (id, port) in target.ports.iter() {
             if before.and_then(|b| b.get(id)) != Some(port) {
                 // A port that was open stays so in others' eyes while a new stream repeats it.
                 let answer = self.board.ports.entry(*id).or_insert(PortAnswer::Sent);
@@ -184,11 +187,11 @@ impl Progress {
         let mut target = desired.clone();
         let accepted = self.accepted.as_ref();
         self.held.retain(|_, resource| match resource {
-            Resource::Port(p) => hold(&mut target.ports, accepted.map(|a| &a.ports), &p.id, p),
+            Resource::Port(p) => hold_port(&mut target.ports, accepted.map(|a| &a.ports), p),
             Resource::Peer(p) => hold(&mut target.peers, accepted.map(|a| &a.peers), &p.name, p),
             Resource::Service(s) => hold(&mut target.services, accepted.map(|a| &a.services), &s.name, s),
             Resource::Settings(s) => {
-                let wanted = target.settings.as_ref() == Some(s);
+                let wanted = target.settings.as_deref() == Some(s);
                 if wanted {
                     target.settings = accepted.and_then(|a| a.settings.clone());
                 }
@@ -200,18 +203,31 @@ impl Progress {
 }
 
 /// Puts the accepted value in the refused one's place. `false` when the refused one is no longer wanted.
-fn hold<K: Ord + Clone, V: Clone + PartialEq>(
-    target: &mut BTreeMap<K, V>,
-    accepted: Option<&BTreeMap<K, V>>,
-    key: &K,
+fn hold<V: PartialEq>(
+    target: &mut OrdMap<String, Arc<V>>,
+    accepted: Option<&OrdMap<String, Arc<V>>>,
+    key: &String,
     refused: &V,
 ) -> bool {
-    if target.get(key) != Some(refused) {
+    if target.get(key).map(Arc::as_ref) != Some(refused) {
         return false;
     }
     match accepted.and_then(|a| a.get(key)) {
-        Some(last) => target.insert(key.clone(), last.clone()),
+        Some(last) => target.insert(key.clone(), Arc::clone(last)),
         None => target.remove(key),
+    };
+    true
+}
+
+/// The same for ports.
+fn hold_port(target: &mut Ports, accepted: Option<&Ports>, refused: &Port) -> bool {
+    if target.get(&refused.id) != Some(refused) {
+        return false;
+    }
+    let ports = Arc::make_mut(target);
+    match accepted.and_then(|a| a.get(&refused.id)) {
+        Some(last) => ports.insert(refused.id, last.clone()),
+        None => ports.remove(&refused.id),
     };
     true
 }

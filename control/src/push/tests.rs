@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
@@ -14,6 +13,7 @@ use tokio::time::timeout;
 use super::fake::{Fake, LONG, Model, apply, model_of};
 use super::gate::{PortAnswer, PortProblem};
 use super::*;
+use crate::desired::Peers;
 
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -111,8 +111,10 @@ async fn a_refused_resource_is_told_and_does_not_keep_the_others_back() {
     // A changed one is.
     fake.model().refused.clear();
     let mut changed = desired(&[7, 8, 9], &["bad", "good"]);
-    changed.ports.get_mut(&id(8)).unwrap().label = "changed".into();
-    changed.services.get_mut("default/bad").unwrap().frontends[0].port = NonZeroU16::new(81).unwrap();
+    Arc::make_mut(&mut changed.ports).get_mut(&id(8)).unwrap().label = "changed".into();
+    let mut bad = service("bad");
+    bad.frontends[0].port = NonZeroU16::new(81).unwrap();
+    changed.services.insert(bad.name.clone(), Arc::new(bad));
     pusher.update(changed.clone());
     fake.reaches(&changed).await;
     assert_eq!(pusher.gate().wait_port(id(8), LONG).await, Ok(()));
@@ -128,7 +130,9 @@ async fn a_refused_change_leaves_the_last_accepted_form_in_force() {
     fake.reaches(&good).await;
     fake.model().refused.insert("service default/web".to_owned());
     let mut changed = desired(&[1], &["web"]);
-    changed.services.get_mut("default/web").unwrap().frontends[0].port = NonZeroU16::new(81).unwrap();
+    let mut web = service("web");
+    web.frontends[0].port = NonZeroU16::new(81).unwrap();
+    changed.services.insert(web.name.clone(), Arc::new(web));
     pusher.update(changed);
     let mut expected = good;
     expected.ports = desired(&[1], &[]).ports;
@@ -140,19 +144,19 @@ async fn settings_in_conflict_with_what_is_there_are_held_back_and_the_rest_goes
     let fake = Fake::start();
     let pusher = fake.pusher();
     let mut first = desired(&[1], &[]);
-    first.settings = Some(settings(1));
+    first.settings = Some(Arc::new(settings(1)));
     pusher.update(first.clone());
     fake.reaches(&first).await;
     // The port is the one that is named, though it has not changed.
     fake.model().settings_conflict = Some("port 1".into());
     let mut second = desired(&[1, 2], &["web"]);
-    second.settings = Some(settings(2));
+    second.settings = Some(Arc::new(settings(2)));
     pusher.update(second.clone());
     let expected = Desired { settings: first.settings, ..second.clone() };
     fake.reaches(&expected).await;
     assert_eq!(pusher.gate().wait_port(id(2), LONG).await, Ok(()));
     fake.model().settings_conflict = None;
-    second.settings = Some(settings(3));
+    second.settings = Some(Arc::new(settings(3)));
     pusher.update(second.clone());
     fake.reaches(&second).await;
 }
@@ -163,7 +167,7 @@ async fn first_settings_that_are_refused_are_not_sent_again_until_something_chan
     fake.model().settings_conflict = Some("settings".into());
     let pusher = fake.pusher();
     let mut wanted = desired(&[1], &[]);
-    wanted.settings = Some(settings(1));
+    wanted.settings = Some(Arc::new(settings(1)));
     pusher.update(wanted.clone());
     let problem = pusher.gate().wait_port(id(1), LONG).await.unwrap_err();
     assert!(matches!(problem, PortProblem::Refused { .. }), "{problem}");
@@ -230,12 +234,12 @@ proptest! {
                 prop_assert!(rounds < 10, "it does not come to rest");
                 progress.take(model.answer(request)).unwrap();
             }
-            for (id, port) in &wanted.ports {
+            for (id, port) in wanted.ports.iter() {
                 let held = model.state.get(&format!("port {id}"));
                 let refused_now = progress.board.ports.get(id).is_some_and(|a| matches!(a, PortAnswer::Refused(_)));
                 prop_assert!(refused_now || held == Some(&Resource::Port(port.clone())), "{id}: {held:?}");
             }
-            let services = wanted.services.values().map(|s| Resource::Service(s.clone()));
+            let services = wanted.services.values().map(|s| Resource::Service(s.as_ref().clone()));
             for service in services {
                 prop_assert_eq!(model.state.get(&diff::title(&service)), Some(&service));
             }
@@ -253,12 +257,12 @@ fn any_desired() -> impl Strategy<Value = Desired> {
         for (n, variant) in ports {
             let mut port = port(n);
             port.label = variant.to_string();
-            all.ports.insert(port.id, port);
+            Arc::make_mut(&mut all.ports).insert(port.id, port);
         }
         for (name, number) in services {
             let mut service = service(&name);
             service.frontends[0].port = NonZeroU16::new(number).unwrap();
-            all.services.insert(service.name.clone(), service);
+            all.services.insert(service.name.clone(), Arc::new(service));
         }
         all
     })
@@ -267,9 +271,9 @@ fn any_desired() -> impl Strategy<Value = Desired> {
 fn desired(ports: &[u32], services: &[&str]) -> Desired {
     Desired {
         settings: None,
-        ports: ports.iter().map(|n| (id(*n), port(*n))).collect(),
-        peers: BTreeMap::new(),
-        services: services.iter().map(|name| (format!("default/{name}"), service(name))).collect(),
+        ports: Arc::new(ports.iter().map(|n| (id(*n), port(*n))).collect()),
+        peers: Peers::new(),
+        services: services.iter().map(|name| (format!("default/{name}"), Arc::new(service(name)))).collect(),
     }
 }
 

@@ -14,6 +14,7 @@ use headrace_wire::ethernet::MacAddr;
 use serde::Serialize;
 
 pub use self::table::table;
+use crate::report;
 
 /// No status to be had.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +34,9 @@ pub enum StatusError {
 pub async fn fetch(run_dir: &Path) -> Result<Status, StatusError> {
     let mut client = headrace_api::client::connect(run_dir).await?;
     let reply = client.status(proto::StatusRequest {}).await?;
-    Ok(reply.into_inner().into())
+    let mut status = Status::from(reply.into_inner());
+    status.agent_problems = report::read(run_dir);
+    Ok(status)
 }
 
 /// The dataplane's status; the meaning of each field is told in the contract (dataplane.proto, StatusReply).
@@ -53,6 +56,8 @@ pub struct Status {
     pub flows: Flows,
     pub last_refusals: Vec<Refusal>,
     pub warnings: Vec<String>,
+    /// Not from the dataplane: what of its input the agent cannot use.
+    pub agent_problems: Vec<String>,
 }
 
 /// PortStatus.
@@ -185,6 +190,7 @@ impl From<proto::StatusReply> for Status {
             flows: m.flows.unwrap_or_default().into(),
             last_refusals: m.last_refusals.into_iter().map(Into::into).collect(),
             warnings: m.warnings,
+            agent_problems: Vec::new(),
         }
     }
 }

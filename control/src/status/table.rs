@@ -54,7 +54,8 @@ fn attention(s: &Status) -> String {
         s.ports.iter().filter(|p| !p.ready).map(|p| format!("{} is not ready: {}", p.interface, p.problem));
     let refusals =
         s.last_refusals.iter().map(|r| format!("refused: {}: {}: {}", r.resource, r.field, r.reason));
-    let lines = s.warnings.iter().cloned().chain(ports).chain(refusals);
+    let agent = s.agent_problems.iter().map(|p| format!("agent: {p}"));
+    let lines = s.warnings.iter().cloned().chain(ports).chain(refusals).chain(agent);
     lines.map(|line| format!("  ! {line}")).collect::<Vec<_>>().join("\n")
 }
 

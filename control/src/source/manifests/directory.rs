@@ -1,35 +1,41 @@
-//! The directory as it was last read: the good objects of every file, and which of them are in force.
+//! The directory as it was last read: its files, and which of their objects are in force.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
+use std::hash::RandomState;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::{fs, io};
 
 use tracing::{error, info};
 
-use super::parse::{Object, Parsed, parse};
-use crate::objects::Objects;
+use super::file::File;
+use super::parse::{Key, Object};
+use crate::objects::{ObjectMap, Objects};
+use crate::report::Reports;
 
 pub(super) struct Directory {
     path: PathBuf,
     files: BTreeMap<OsString, File>,
+    hasher: RandomState,
+    /// What was last in force; the next set is made from it, so that what has not changed stays the same.
+    objects: Objects,
     /// Said in the log already, and not to be said again while it stays so.
     said: BTreeSet<String>,
     skipped: BTreeSet<String>,
-}
-
-#[derive(Default)]
-struct File {
-    /// What the file held when it was last read, good or not.
-    text: Option<Vec<u8>>,
-    objects: Vec<Object>,
-    problem: Option<String>,
+    reports: Reports,
 }
 
 impl Directory {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, files: BTreeMap::new(), said: BTreeSet::new(), skipped: BTreeSet::new() }
+    pub(super) fn new(path: PathBuf, reports: Reports) -> Self {
+        Self {
+            path,
+            files: BTreeMap::new(),
+            hasher: RandomState::new(),
+            objects: Objects::default(),
+            said: BTreeSet::new(),
+            skipped: BTreeSet::new(),
+            reports,
+        }
     }
 
     /// Reads what has changed. `None` when the directory cannot be read.
@@ -37,11 +43,12 @@ impl Directory {
         let names = match list(&self.path) {
             Ok(names) => names,
             Err(source) => {
-                let text = format!("manifests: {}: {source}; waiting for it", self.path.display());
+                let text = format!("{}: {source}; waiting for it", self.path.display());
                 self.say(BTreeSet::from([text]));
                 return None;
             }
         };
+        let before = self.files.len();
         self.files.retain(|name, _| {
             let stays = names.contains(name);
             if !stays {
@@ -49,80 +56,56 @@ impl Directory {
             }
             stays
         });
+        let mut changed = self.files.len() != before;
         for name in names {
-            self.read_file(name);
+            changed |= self.read_file(&name);
         }
-        let mut news: BTreeSet<String> = self.files.values().filter_map(|f| f.problem.clone()).collect();
-        let objects = self.in_force(&mut news);
-        self.say(news);
-        Some(objects)
+        if changed {
+            let mut news: BTreeSet<String> = self.files.values().flat_map(|f| f.problems.clone()).collect();
+            self.objects = self.in_force(&mut news);
+            self.say(news);
+        }
+        Some(self.objects.clone())
     }
 
-    fn read_file(&mut self, name: OsString) {
-        let path = self.path.join(&name);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.files.remove(&name);
-                return;
-            }
-            Err(e) => {
-                let file = self.files.entry(name).or_default();
-                file.text = None;
-                file.problem = Some(format!("{}: {e}; its last good objects stay", path.display()));
-                return;
+    fn read_file(&mut self, name: &OsString) -> bool {
+        let path = self.path.join(name);
+        let skipped = &mut self.skipped;
+        let mut skip = |kind: String| {
+            if !skipped.contains(&kind) {
+                info!("manifests: objects of kind {kind} are skipped (first in {})", path.display());
+                skipped.insert(kind);
             }
         };
-        let file = self.files.entry(name).or_default();
-        if file.text.as_ref() == Some(&text) {
-            return;
-        }
-        file.problem = None;
-        match parse(&path, &text) {
-            Ok(_) if text.is_empty() => {
-                if !file.objects.is_empty() {
-                    let stay = "is empty; its last good objects stay until it is deleted";
-                    file.problem = Some(format!("{}: {stay}", path.display()));
-                }
-            }
-            Ok(Parsed { objects, skipped }) => {
-                info!("manifests: {}: {} objects", path.display(), objects.len());
-                file.objects = objects;
-                for kind in skipped {
-                    if self.skipped.insert(kind.clone()) {
-                        info!("manifests: objects of kind {kind} are skipped (first in {})", path.display());
-                    }
-                }
-            }
-            Err(e) => file.problem = Some(format!("{e}; its last good objects stay")),
-        }
-        file.text = Some(text);
+        let file = self.files.entry(name.clone()).or_default();
+        file.read(&path, &self.hasher, &mut skip).unwrap_or_else(|_| self.files.remove(name).is_some())
     }
 
     /// Later files win over earlier ones, later documents over earlier ones.
     fn in_force(&self, news: &mut BTreeSet<String>) -> Objects {
-        let mut objects = Objects::default();
-        let mut holders: BTreeMap<String, &OsString> = BTreeMap::new();
+        let mut holders: HashMap<&Key, (&OsString, &Object)> = HashMap::new();
         for (name, file) in &self.files {
-            for object in &file.objects {
-                let title = object.title();
-                if let Some(former) = holders.insert(title.clone(), name) {
+            for (key, object) in file.objects() {
+                if let Some((former, _)) = holders.insert(key, (name, object)) {
                     news.insert(format!(
-                        "{title} stands in {} and again in {}; the last one counts, delete the other",
+                        "{key} stands in {} and again in {}; the last one counts, delete the other",
                         former.display(),
                         name.display()
                     ));
                 }
-                match object {
-                    Object::Node(n) => drop(objects.nodes.insert(n.metadata.name.clone(), Arc::clone(n))),
-                    Object::Service(s) => {
-                        drop(objects.services.insert(s.metadata.object_name(), Arc::clone(s)));
-                    }
-                    Object::EndpointSlice(s) => {
-                        drop(objects.slices.insert(s.metadata.object_name(), Arc::clone(s)));
-                    }
-                }
             }
+        }
+        let mut objects = self.objects.clone();
+        drop_missing(&mut objects.nodes, |name| holders.contains_key(&Key("Node", name.clone())));
+        drop_missing(&mut objects.services, |name| holders.contains_key(&Key("Service", name.to_string())));
+        drop_missing(&mut objects.slices, |name| {
+            holders.contains_key(&Key("EndpointSlice", name.to_string()))
+        });
+        drop_missing(&mut objects.service_cidrs, |name| {
+            holders.contains_key(&Key("ServiceCIDR", name.clone()))
+        });
+        for (_, object) in holders.into_values() {
+            object.put(&mut objects);
         }
         objects
     }
@@ -134,7 +117,17 @@ impl Directory {
         for line in self.said.difference(&news) {
             info!("manifests: no longer so: {line}");
         }
+        if news != self.said {
+            self.reports.set("manifests", news.iter());
+        }
         self.said = news;
+    }
+}
+
+fn drop_missing<K: Ord + Clone, V>(map: &mut ObjectMap<K, V>, is_there: impl Fn(&K) -> bool) {
+    let gone: Vec<K> = map.keys().filter(|name| !is_there(name)).cloned().collect();
+    for name in gone {
+        map.remove(&name);
     }
 }
 

@@ -1,12 +1,14 @@
 //! Objects from a directory of Kubernetes YAML.
 //!
 //! Every `.yaml`, `.yml` and `.json` file of the directory is read (no subdirectories, no hidden files); changes are
-//! followed within 100 ms. What always holds: a file that cannot be read or parsed keeps its own last good objects, an
-//! empty file keeps them too (an editor truncates before it writes; delete the file to delete its objects), and a
-//! directory that is missing keeps everything. When two files hold the same object, the file whose name sorts last
-//! wins, as it would with `kubectl apply -f DIRECTORY`.
+//! followed within 100 ms, and of a file that changes only the documents that do are parsed again. What always holds:
+//! one wrong document never keeps another from being in force; while a file has a fault, none of its former objects goes
+//! away; an empty file keeps them too (an editor truncates before it writes; delete the file to delete its objects), and
+//! a directory that is missing keeps everything. When two files hold the same object, the file whose name sorts last
+//! wins, as it would with `kubectl apply -f DIRECTORY`. Faults are told in the log and in the agent's reports.
 
 mod directory;
+mod file;
 mod parse;
 mod watch;
 
@@ -18,6 +20,7 @@ use self::directory::Directory;
 use self::watch::{DirectoryWatch, Notice};
 use super::ObjectsPublisher;
 use crate::objects::Objects;
+use crate::report::Reports;
 
 pub use self::parse::{ManifestError, Object, Parsed, parse};
 
@@ -28,8 +31,8 @@ const RESCAN: Duration = Duration::from_secs(5);
 
 /// Publishes the directory's objects now and after every change. It blocks, so give it a thread of its own; it ends
 /// within seconds after nobody listens any more.
-pub fn follow(path: &Path, objects: &ObjectsPublisher) {
-    let mut directory = Directory::new(path.to_owned());
+pub fn follow(path: &Path, objects: &ObjectsPublisher, reports: &Reports) {
+    let mut directory = Directory::new(path.to_owned(), reports.clone());
     while !objects.is_closed() {
         // The watch stands before the reading: a change in between is read twice, never missed.
         let watch = DirectoryWatch::open(path);

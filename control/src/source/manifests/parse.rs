@@ -1,7 +1,8 @@
-//! One manifest file: YAML documents (JSON is YAML too) to objects.
+//! Manifests: YAML documents (JSON is YAML too) to objects.
 //!
-//! Two passes over the text. The first reads only what each document is; the second reads each into its own type straight
-//! from the parser, so that an error still knows line and field, also inside a List.
+//! A document is read into its own type straight from the parser, so that an error knows line and field, also inside a
+//! List. What a document is stands in two lines at its margin in all that programs write, and one pass is enough; where
+//! it does not, a first pass reads only that.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::objects::{EndpointSlice, Node, Service};
+use crate::objects::{EndpointSlice, Metadata, Node, ObjectMap, Objects, Service, ServiceCidr};
 
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,12 +34,12 @@ pub enum ManifestError {
         valid: usize,
     },
     /// YAML, but no Kubernetes object.
-    #[error("{}: document {document} has no apiVersion and kind; only Kubernetes objects belong here", path.display())]
+    #[error("{}: the document at line {line} has no apiVersion and kind; only Kubernetes objects belong here", path.display())]
     NoKind {
         /// The file.
         path: PathBuf,
-        /// Counted from 1.
-        document: usize,
+        /// Where the document begins, counted from 1.
+        line: usize,
     },
 }
 
@@ -60,16 +61,56 @@ pub enum Object {
     Service(Arc<Service>),
     /// discovery.k8s.io/v1.
     EndpointSlice(Arc<EndpointSlice>),
+    /// networking.k8s.io/v1.
+    ServiceCidr(Arc<ServiceCidr>),
 }
 
 impl Object {
-    /// "Service default/web".
-    pub(super) fn title(&self) -> String {
+    /// What tells it from all others.
+    pub(super) fn key(&self) -> Key {
+        let namespaced = |kind, metadata: &Metadata| Key(kind, metadata.object_name().to_string());
         match self {
-            Self::Node(n) => format!("Node {}", n.metadata.name),
-            Self::Service(s) => format!("Service {}", s.metadata.object_name()),
-            Self::EndpointSlice(s) => format!("EndpointSlice {}", s.metadata.object_name()),
+            Self::Node(n) => Key("Node", n.metadata.name.clone()),
+            Self::Service(s) => namespaced("Service", &s.metadata),
+            Self::EndpointSlice(s) => namespaced("EndpointSlice", &s.metadata),
+            Self::ServiceCidr(s) => Key("ServiceCIDR", s.metadata.name.clone()),
         }
+    }
+
+    /// Puts it where it belongs, in place of one of the same name. The difference between two sets is found by their
+    /// parts in common, so an object that is there already stays where it is.
+    pub(super) fn put(&self, objects: &mut Objects) {
+        match self {
+            Self::Node(n) => put(&mut objects.nodes, n.metadata.name.clone(), n),
+            Self::Service(s) => put(&mut objects.services, s.metadata.object_name(), s),
+            Self::EndpointSlice(s) => put(&mut objects.slices, s.metadata.object_name(), s),
+            Self::ServiceCidr(s) => put(&mut objects.service_cidrs, s.metadata.name.clone(), s),
+        }
+    }
+}
+
+/// Kind and name of an object; shown as "Service default/web".
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key(pub(super) &'static str, pub(super) String);
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0, self.1)
+    }
+}
+
+fn put<K: Ord + Clone, V>(map: &mut ObjectMap<K, V>, name: K, value: &Arc<V>) {
+    if !map.get(&name).is_some_and(|old| Arc::ptr_eq(old, value)) {
+        map.insert(name, Arc::clone(value));
+    }
+}
+
+impl Parsed {
+    /// The objects by name; of two with one name, the later.
+    pub fn objects(&self) -> Objects {
+        let mut objects = Objects::default();
+        self.objects.iter().for_each(|o| o.put(&mut objects));
+        objects
     }
 }
 
@@ -78,20 +119,78 @@ impl Object {
 /// # Errors
 /// [`ManifestError`] names file, field, line and column of the first fault.
 pub fn parse(path: &Path, text: &[u8]) -> Result<Parsed, ManifestError> {
-    let text = std::str::from_utf8(text)
-        .map_err(|e| ManifestError::NotText { path: path.into(), valid: e.valid_up_to() })?;
+    let mut parsed = Parsed::default();
+    for document in documents(text_of(path, text)?) {
+        let Parsed { mut objects, skipped } = document.parse(path)?;
+        parsed.objects.append(&mut objects);
+        parsed.skipped.extend(skipped);
+    }
+    Ok(parsed)
+}
+
+/// The file's content as text.
+pub(super) fn text_of<'a>(path: &Path, content: &'a [u8]) -> Result<&'a str, ManifestError> {
+    let valid = |e: std::str::Utf8Error| ManifestError::NotText { path: path.into(), valid: e.valid_up_to() };
+    std::str::from_utf8(content).map_err(valid)
+}
+
+/// A piece of a file that can be read by itself: mostly one YAML document.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Document<'a> {
+    pub(super) text: &'a str,
+    /// Lines of the file before it.
+    lines_before: usize,
+}
+
+/// Cuts a file into its documents. One with directives or document ends, which hardly any has, stays in one piece.
+pub(super) fn documents(text: &str) -> Vec<Document<'_>> {
+    let mut documents = Vec::new();
+    let (mut begin, mut offset, mut lines_before) = (0, 0, 0);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        if line.starts_with('%') || line.starts_with("...") {
+            return vec![Document { text, lines_before: 0 }];
+        }
+        let marks = line.strip_prefix("---").is_some_and(|rest| rest.trim_start() != rest || rest.is_empty());
+        if marks && offset > begin {
+            documents.push(Document { text: &text[begin..offset], lines_before });
+            (begin, lines_before) = (offset, number);
+        }
+        offset += line.len();
+    }
+    documents.push(Document { text: &text[begin..], lines_before });
+    documents
+}
+
+impl Document<'_> {
+    #[cfg(test)]
+    pub(super) fn lines_before(&self) -> usize {
+        self.lines_before
+    }
+
+    /// Reads the objects of the document at `path`.
+    pub(super) fn parse(self, path: &Path) -> Result<Parsed, ManifestError> {
+        read(path, self.text, self.lines_before).map_err(|error| {
+            // Once more with the lines before it, so that the error tells the line of the file.
+            let in_place = "\n".repeat(self.lines_before) + self.text;
+            read(path, &in_place, self.lines_before).err().unwrap_or(error)
+        })
+    }
+}
+
+fn read(path: &Path, text: &str, lines_before: usize) -> Result<Parsed, ManifestError> {
     let yaml = |source| ManifestError::Yaml { path: path.into(), source };
     let mut parsed = Parsed::default();
+    if let Some(shape) = Shape::at_margin(text) {
+        let document = serde_norway::Deserializer::from_str(text);
+        ObjectSeed { shape: &shape, objects: &mut parsed.objects }.deserialize(document).map_err(yaml)?;
+        return Ok(parsed);
+    }
     let mut shapes = Vec::new();
-    for (i, document) in serde_norway::Deserializer::from_str(text).enumerate() {
+    for document in serde_norway::Deserializer::from_str(text) {
         let header = Option::<Header>::deserialize(document).map_err(yaml)?;
-        let shape = match header {
-            None => Shape::Nothing,
-            Some(header) => header
-                .shape(&mut parsed.skipped)
-                .ok_or_else(|| ManifestError::NoKind { path: path.into(), document: i + 1 })?,
-        };
-        shapes.push(shape);
+        let no_kind = || ManifestError::NoKind { path: path.into(), line: lines_before + 1 };
+        let shape = header.map(|h| h.shape(&mut parsed.skipped).ok_or_else(no_kind));
+        shapes.push(shape.transpose()?.unwrap_or(Shape::Nothing));
     }
     for (document, shape) in serde_norway::Deserializer::from_str(text).zip(&shapes) {
         ObjectSeed { shape, objects: &mut parsed.objects }.deserialize(document).map_err(yaml)?;
@@ -104,6 +203,7 @@ enum Shape {
     Node,
     Service,
     EndpointSlice,
+    ServiceCidr,
     List(Vec<Shape>),
     Nothing,
 }
@@ -124,14 +224,35 @@ enum Items {
     Other(IgnoredAny),
 }
 
+impl Shape {
+    /// One of the kinds of use, if two plain lines at the text's margin say so.
+    fn at_margin(text: &str) -> Option<Self> {
+        let value = |key: &str| {
+            let mut values = text.lines().filter_map(|line| line.strip_prefix(key));
+            values.next().filter(|_| values.next().is_none()).map(str::trim)
+        };
+        Self::of_kind(value("apiVersion:")?, value("kind:")?)
+    }
+
+    fn of_kind(api_version: &str, kind: &str) -> Option<Self> {
+        match (api_version, kind) {
+            ("v1", "Node") => Some(Self::Node),
+            ("v1", "Service") => Some(Self::Service),
+            ("discovery.k8s.io/v1", "EndpointSlice") => Some(Self::EndpointSlice),
+            ("networking.k8s.io/v1", "ServiceCIDR") => Some(Self::ServiceCidr),
+            _ => None,
+        }
+    }
+}
+
 impl Header {
     /// `None` when it is no Kubernetes object.
     fn shape(self, skipped: &mut BTreeSet<String>) -> Option<Shape> {
         let (api_version, kind) = (self.api_version?, self.kind?);
+        if let Some(shape) = Shape::of_kind(&api_version, &kind) {
+            return Some(shape);
+        }
         Some(match (api_version.as_str(), kind.as_str()) {
-            ("v1", "Node") => Shape::Node,
-            ("v1", "Service") => Shape::Service,
-            ("discovery.k8s.io/v1", "EndpointSlice") => Shape::EndpointSlice,
             ("v1", "List") => match self.items {
                 Some(Items::Objects(items)) => {
                     Shape::List(items.into_iter().map(|h| h.shape(skipped)).collect::<Option<_>>()?)
@@ -162,6 +283,7 @@ impl<'de> DeserializeSeed<'de> for ObjectSeed<'_> {
             Shape::EndpointSlice => {
                 Object::EndpointSlice(Arc::new(EndpointSlice::deserialize(deserializer)?))
             }
+            Shape::ServiceCidr => Object::ServiceCidr(Arc::new(ServiceCidr::deserialize(deserializer)?)),
             Shape::List(shapes) => {
                 return deserializer.deserialize_map(ListVisitor { shapes, objects: self.objects });
             }

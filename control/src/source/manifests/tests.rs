@@ -1,4 +1,5 @@
 use std::fs;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -67,7 +68,7 @@ fn ordinary_manifests_are_understood() {
     assert_eq!(node.metadata.annotations.len(), 1);
     assert_eq!(service.metadata.object_name().to_string(), "shop/web");
     assert_eq!((service.spec.kind, service.spec.ports[0].protocol), (ServiceType::NodePort, Protocol::Udp));
-    assert_eq!((slice.address_type, slice.ports[0].port), (AddressType::IPv4, Some(5353)));
+    assert_eq!((slice.address_type, slice.ports[0].port), (AddressType::IPv4, NonZeroU16::new(5353)));
     assert_eq!(slice.endpoints[0].conditions.ready, Some(true));
 }
 
@@ -77,7 +78,7 @@ fn json_is_understood_too() {
                 \t\"spec\": {\"clusterIP\": \"10.96.0.1\", \"ports\": [{\"port\": 80}]}\n}\n";
     let parsed = parse(Path::new("c.json"), text.as_bytes()).unwrap();
     let [parse::Object::Service(service)] = &parsed.objects[..] else { panic!("{parsed:?}") };
-    assert_eq!((service.metadata.name.as_str(), service.spec.ports[0].port), ("web", 80));
+    assert_eq!((service.metadata.name.as_str(), service.spec.ports[0].port.get()), ("web", 80));
 }
 
 #[test]
@@ -92,10 +93,10 @@ fn a_fault_is_told_with_file_line_and_field() {
             "items[2].metadata: missing field `name`",
             "line 34",
         ),
-        (CLUSTER.replace("status:\n", "status: [\n"), "", "line 1"),
+        (CLUSTER.replace("status:\n", "status: [\n"), "status: ", "line 9"),
         (
             CLUSTER.replace("kind: Deployment", "sort: Deployment"),
-            "document 2 has no apiVersion and kind",
+            "the document at line 12 has no apiVersion and kind",
             "",
         ),
     ];
@@ -166,6 +167,67 @@ async fn a_broken_file_keeps_its_last_good_objects_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_wrong_document_leaves_the_rest_of_its_file_and_its_own_last_good_object_in_force() {
+    let mut dir = Followed::start().await;
+    let file = |a: &str, b: &str| format!("{}---\n{}", service("a", a), service("b", b));
+    dir.write("all.yaml", &file("10.96.0.1", "10.96.0.2"));
+    dir.expect("two objects", |o| o.services.len() == 2).await;
+
+    let wrong = file("10.96.0.9", "10.96.0.3").replacen("port: 80", "port: 70000", 1);
+    dir.write("all.yaml", &wrong);
+    dir.expect("the good one changes", |o| cluster_ip(o, "b") == Some("10.96.0.3")).await;
+    assert_eq!(cluster_ip(&dir.latest(), "a"), Some("10.96.0.1"));
+    let told = dir.reports.lines();
+    assert_eq!(told.len(), 1, "{told:?}");
+    for word in ["all.yaml", "spec.ports[0].port: 70000 is no port", "line 4"] {
+        assert!(told[0].contains(word), "{word:?} is missing in {told:?}");
+    }
+
+    dir.write("all.yaml", &service("b", "10.96.0.4"));
+    dir.expect("without a fault, what is not there is gone", |o| {
+        cluster_ip(o, "b") == Some("10.96.0.4") && cluster_ip(o, "a").is_none()
+    })
+    .await;
+    assert!(dir.reports.lines().is_empty());
+}
+
+#[tokio::test]
+async fn what_has_not_changed_in_a_large_file_stays_the_same_object() {
+    let mut dir = Followed::start().await;
+    let file = |last: &str| {
+        let others: String = (0..500).map(|i| service(&format!("s{i}"), "10.96.0.1") + "---\n").collect();
+        others + &service("last", last)
+    };
+    dir.write("all.yaml", &file("10.96.0.2"));
+    dir.expect("all are read", |o| o.services.len() == 501).await;
+    let before = dir.latest();
+    dir.write("all.yaml", &format!("# one line more\n{}", file("10.96.0.3")));
+    dir.expect("one changes", |o| cluster_ip(o, "last") == Some("10.96.0.3")).await;
+    let after = dir.latest();
+    let same = |name: &ObjectName| Arc::ptr_eq(&before.services[name], &after.services[name]);
+    assert_eq!(before.services.keys().filter(|name| !same(name)).count(), 2, "the first and the last");
+}
+
+#[test]
+fn a_file_is_cut_where_yaml_ends_a_document_and_nowhere_else() {
+    let cases: [(&str, &[usize]); 8] = [
+        ("", &[0]),
+        ("a: 1\n", &[0]),
+        ("a: 1\n---\nb: 2\n", &[0, 1]),
+        ("---\na: 1\n--- # more\nb: 2", &[0, 2]),
+        ("a: |\n  ---\n  x\n", &[0]),
+        ("a: 1\n----\n", &[0]),
+        ("a: 1\n---", &[0, 1]),
+        ("%YAML 1.1\n---\na: 1\n---\nb: 2\n", &[0]),
+    ];
+    for (text, lines) in cases {
+        let found = parse::documents(text);
+        assert_eq!(found.iter().map(parse::Document::lines_before).collect::<Vec<_>>(), lines, "{text:?}");
+        assert_eq!(found.iter().map(|d| d.text).collect::<String>(), text);
+    }
+}
+
+#[tokio::test]
 async fn of_two_files_with_one_object_the_last_name_wins_until_it_goes() {
     let mut dir = Followed::start().await;
     dir.write("2.yaml", &service("web", "10.96.0.2"));
@@ -227,6 +289,7 @@ fn cluster_ip<'a>(objects: &'a Objects, name: &str) -> Option<&'a str> {
 struct Followed {
     path: PathBuf,
     objects: ObjectsWatch,
+    reports: Reports,
     _root: TempDir,
 }
 
@@ -240,8 +303,10 @@ impl Followed {
     fn follow(root: TempDir, path: PathBuf) -> Self {
         let (publisher, objects) = watch::channel(None);
         let followed = path.clone();
-        std::thread::spawn(move || follow(&followed, &publisher));
-        Self { path, objects, _root: root }
+        let reports = Reports::new();
+        let told = reports.clone();
+        std::thread::spawn(move || follow(&followed, &publisher, &told));
+        Self { path, objects, reports, _root: root }
     }
 
     fn path(&self) -> &Path {
