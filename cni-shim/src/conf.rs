@@ -1,7 +1,10 @@
 //! The request's other half: the network configuration on stdin.
 //!
-//! Unknown keys are tolerated, as the specification demands; known ones are checked here, once, for plugin and agent alike.
+//! Unknown keys are tolerated, as the specification demands. What every verb needs is checked here, once, for plugin and
+//! agent alike; what only some need is read when they ask ([`NetworkConfig::prev_result`], [`NetworkConfig::pod_options`]),
+//! so that nothing which ADD refuses keeps DEL from succeeding.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -9,6 +12,7 @@ use serde_json::Value;
 
 use crate::env::check_identifier;
 use crate::error::{CniError, ErrorCode};
+use crate::options::PodOptions;
 use crate::result::CniResult;
 use crate::version::SpecVersion;
 
@@ -18,11 +22,8 @@ const IMPLIED_VERSION: &str = "0.1.0";
 /// Where the agent's sockets are when `runDir` is absent.
 pub const DEFAULT_RUN_DIR: &str = "/run/headrace";
 
-/// Pod annotation that switches superframes off, if the runtime hands annotations on (capability
-/// `io.kubernetes.cri.pod-annotations`, containerd).
-pub const SUPERFRAMES_ANNOTATION: &str = "headrace.dev/superframes";
-
-const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
+/// `ipam.type` of the agent's own addresses, the same as no `ipam` at all.
+pub const OWN_IPAM: &str = "headrace";
 
 /// A checked network configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,21 +34,9 @@ pub struct NetworkConfig {
     pub name: String,
     /// `runDir`: the agent's directory, absolute.
     pub run_dir: PathBuf,
-    /// `superframes`: "on" or "off"; the pod's annotation goes before it.
-    pub superframes: Option<Superframes>,
-    /// `prevResult`: what earlier plugins (ADD) or the last ADD (CHECK, DEL) returned.
-    pub prev_result: Option<CniResult>,
-    /// `cni.dev/valid-attachments` (GC).
-    pub valid_attachments: Option<Vec<ValidAttachment>>,
-}
-
-/// Whether frames of up to 64 KiB may pass the pod's port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Superframes {
-    /// They may: the default.
-    On,
-    /// Plain frames: for pods that forward packets themselves (nested containers, VPNs, virtual machines).
-    Off,
+    /// `ipam.type`: the plugin that gives addresses, safe as a file name; `None` = the agent gives them.
+    pub ipam: Option<String>,
+    json: Value,
 }
 
 /// An attachment that GC has to leave alone.
@@ -58,20 +47,6 @@ pub struct ValidAttachment {
     pub container_id: String,
     /// As in `CNI_IFNAME`.
     pub ifname: String,
-}
-
-impl Superframes {
-    /// "on" or "off".
-    ///
-    /// # Errors
-    /// A sentence that names `key`, the value and what would be right.
-    pub fn parse(key: &str, text: &str) -> Result<Self, String> {
-        match text {
-            "on" => Ok(Self::On),
-            "off" => Ok(Self::Off),
-            _ => Err(format!("{key} is {text:?}; want \"on\" or \"off\"")),
-        }
-    }
 }
 
 impl NetworkConfig {
@@ -93,14 +68,40 @@ impl NetworkConfig {
                 "runDir is {run_dir:?}; want an absolute path such as {DEFAULT_RUN_DIR:?}"
             )));
         }
-        let superframes = match (raw.annotation(), &raw.superframes) {
-            (Some(text), _) => Some(Superframes::parse(SUPERFRAMES_ANNOTATION, text).map_err(wrong)?),
-            (None, Some(text)) => Some(Superframes::parse("superframes", text).map_err(wrong)?),
-            (None, None) => None,
-        };
-        let prev_result = raw.prev_result.as_ref().map(CniResult::from_json).transpose()?;
-        let valid_attachments = raw.valid_attachments;
-        Ok(Self { version, name: raw.name, run_dir, superframes, prev_result, valid_attachments })
+        let ipam = raw.ipam.unwrap_or_default().plugin.filter(|t| !t.is_empty() && t != OWN_IPAM);
+        if let Some(plugin) = &ipam {
+            check_identifier("ipam.type", plugin).map_err(wrong)?;
+        }
+        Ok(Self { version, name: raw.name, run_dir, ipam, json: json.clone() })
+    }
+
+    /// `prevResult`: what earlier plugins (ADD) or the last ADD (CHECK, DEL) returned.
+    ///
+    /// # Errors
+    /// `DECODING_FAILURE`.
+    pub fn prev_result(&self) -> Result<Option<CniResult>, CniError> {
+        let previous = self.json.get("prevResult").filter(|v| !v.is_null());
+        previous.map(|json| CniResult::from_json("prevResult", json)).transpose()
+    }
+
+    /// `cni.dev/valid-attachments` (GC). The draft of the specification and libcni called it `cni.dev/attachments`.
+    ///
+    /// # Errors
+    /// `INVALID_CONFIG` without the key, `DECODING_FAILURE` for a wrong shape.
+    pub fn valid_attachments(&self) -> Result<Vec<ValidAttachment>, CniError> {
+        let keys = ["cni.dev/valid-attachments", "cni.dev/attachments"];
+        let listed = keys.iter().find_map(|key| self.json.get(key).map(|list| (key, list)));
+        let (key, list) = listed.ok_or_else(|| wrong(format!("GC needs {}", keys[0])))?;
+        let list = Option::<Vec<_>>::deserialize(list).map_err(|e| decoding(&format!("{key}: {e}")))?;
+        Ok(list.unwrap_or_default())
+    }
+
+    /// What is asked for this one pod; `args` are those of `CNI_ARGS`.
+    ///
+    /// # Errors
+    /// As [`PodOptions::read`].
+    pub fn pod_options(&self, args: &BTreeMap<String, String>) -> Result<PodOptions, CniError> {
+        PodOptions::read(&self.json, args)
     }
 }
 
@@ -115,19 +116,13 @@ struct Raw {
     name: String,
     #[serde(rename = "runDir")]
     run_dir: Option<String>,
-    superframes: Option<String>,
-    #[serde(rename = "prevResult")]
-    prev_result: Option<Value>,
-    #[serde(rename = "cni.dev/valid-attachments")]
-    valid_attachments: Option<Vec<ValidAttachment>>,
-    #[serde(rename = "runtimeConfig")]
-    runtime_config: Option<Value>,
+    ipam: Option<RawIpam>,
 }
 
-impl Raw {
-    fn annotation(&self) -> Option<&str> {
-        self.runtime_config.as_ref()?.get(ANNOTATIONS)?.get(SUPERFRAMES_ANNOTATION)?.as_str()
-    }
+#[derive(Default, Deserialize)]
+struct RawIpam {
+    #[serde(rename = "type")]
+    plugin: Option<String>,
 }
 
 fn check_version(text: &str) -> Result<SpecVersion, CniError> {
@@ -138,7 +133,7 @@ fn check_version(text: &str) -> Result<SpecVersion, CniError> {
     })
 }
 
-fn decoding(cause: &str) -> CniError {
+pub(crate) fn decoding(cause: &str) -> CniError {
     CniError::new(ErrorCode::DECODING_FAILURE, "cannot decode the network configuration").details(cause)
 }
 
@@ -164,7 +159,9 @@ mod tests {
     fn unknown_keys_are_tolerated_and_defaults_filled_in() {
         let config = parse(&json!({"capabilities": {"portMappings": true}, "x": [1]})).unwrap();
         assert_eq!(config.run_dir, PathBuf::from("/run/headrace"));
-        assert_eq!((config.version, config.superframes), (SpecVersion::V1_0_0, None));
+        assert_eq!((config.version, config.ipam.as_ref()), (SpecVersion::V1_0_0, None));
+        assert_eq!(config.prev_result().unwrap(), None);
+        assert_eq!(parse(&json!({"cniVersion": ""})).unwrap().version, SpecVersion::V0_1_0);
     }
 
     #[test]
@@ -174,29 +171,40 @@ mod tests {
             (json!({"name": "../x"}), 7, "network name"),
             (json!({"name": 7}), 6, "cannot decode"),
             (json!({"runDir": "run"}), 7, "runDir"),
-            (json!({"superframes": "maybe"}), 7, "superframes"),
-            (json!({"superframes": true}), 6, "cannot decode"),
-            (json!({"cniVersion": "0.2.0"}), 1, "incompatible"),
             (json!({"cniVersion": "2.0.0"}), 1, "incompatible"),
-            (json!({"cniVersion": ""}), 1, "incompatible"),
-            (json!({"prevResult": {"ips": 3}}), 6, "prevResult"),
-            (
-                json!({"runtimeConfig": {ANNOTATIONS: {SUPERFRAMES_ANNOTATION: "no"}}}),
-                7,
-                SUPERFRAMES_ANNOTATION,
-            ),
+            (json!({"cniVersion": "0.3"}), 1, "incompatible"),
+            (json!({"ipam": "host-local"}), 6, "cannot decode"),
+            (json!({"ipam": {"type": 3}}), 6, "cannot decode"),
+            (json!({"ipam": {"type": "../host-local"}}), 7, "ipam.type"),
         ];
         for (extra, code, text) in table {
             let error = parse(&extra).unwrap_err();
             assert_eq!(error.code.get(), code, "{extra}");
             assert!(error.msg.contains(text), "{extra}: {}", error.msg);
         }
+        let previous = parse(&json!({"prevResult": {"ips": 3}})).unwrap().prev_result().unwrap_err();
+        assert_eq!(previous.code, ErrorCode::DECODING_FAILURE);
     }
 
     #[test]
-    fn the_annotation_goes_before_the_configuration() {
-        let annotated =
-            json!({"superframes": "on", "runtimeConfig": {ANNOTATIONS: {SUPERFRAMES_ANNOTATION: "off"}}});
-        assert_eq!(parse(&annotated).unwrap().superframes, Some(Superframes::Off));
+    fn only_another_plugins_name_delegates_addresses() {
+        let ipam = |json: Value| parse(&json!({ "ipam": json })).unwrap().ipam;
+        for own in [json!(null), json!({}), json!({"type": ""}), json!({"type": "headrace"})] {
+            assert_eq!(ipam(own.clone()), None, "{own}");
+        }
+        assert_eq!(ipam(json!({"type": "host-local", "subnet": "x"})).as_deref(), Some("host-local"));
+    }
+
+    #[test]
+    fn valid_attachments_come_under_either_name() {
+        let list = json!([{"containerID": "a", "ifname": "eth0"}]);
+        for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
+            let config = parse(&json!({ key: list })).unwrap();
+            assert_eq!(config.valid_attachments().unwrap()[0].container_id, "a");
+            assert_eq!(parse(&json!({ key: null })).unwrap().valid_attachments().unwrap(), []);
+            let error = parse(&json!({ key: ["a"] })).unwrap().valid_attachments().unwrap_err();
+            assert_eq!(error.code, ErrorCode::DECODING_FAILURE);
+        }
+        assert_eq!(parse(&json!({})).unwrap().valid_attachments().unwrap_err().code.get(), 7);
     }
 }

@@ -1,7 +1,7 @@
 //! The request's half that comes in environment variables, checked.
 //!
-//! What each verb requires is the CNI specification's list. `CNI_PATH` is asked for only where the specification does (GC):
-//! this plugin starts no other one.
+//! What each verb requires is the CNI specification's list. `CNI_PATH` is asked for only where the specification does (GC),
+//! and where another plugin has to be found in it.
 
 use std::collections::BTreeMap;
 
@@ -78,6 +78,20 @@ impl Environment {
             other => return Err(invalid(format!("unknown CNI_COMMAND: {other}"))),
         };
         Ok(Some(command))
+    }
+
+    /// `CNI_PATH`: where other plugins are.
+    ///
+    /// # Errors
+    /// `INVALID_ENVIRONMENT`.
+    pub(crate) fn plugin_path(&self) -> Result<&str, CniError> {
+        self.require(&[PATH])?;
+        Ok(self.get(PATH).unwrap_or_default())
+    }
+
+    /// All of them, for another plugin.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     fn attachment(&self, required: &[&str]) -> Result<Attachment, CniError> {

@@ -13,6 +13,8 @@ pub struct ErrorCode(u32);
 impl ErrorCode {
     /// The network configuration's version is not supported.
     pub const INCOMPATIBLE_VERSION: Self = Self(1);
+    /// A field of the network configuration is not supported.
+    pub const UNSUPPORTED_FIELD: Self = Self(2);
     /// The container is not known; the runtime need not call DEL.
     pub const UNKNOWN_CONTAINER: Self = Self(3);
     /// A `CNI_*` variable is missing or wrong.
@@ -29,12 +31,16 @@ impl ErrorCode {
     pub const TRY_AGAIN_LATER: Self = Self(11);
     /// STATUS: pods cannot be added now.
     pub const NOT_AVAILABLE: Self = Self(50);
+    /// STATUS: pods cannot be added now, and those that are there may have no network.
+    pub const LIMITED_CONNECTIVITY: Self = Self(51);
     /// The attachment is there but not as it was made (CHECK).
     pub const CHECK_FAILED: Self = Self(100);
     /// The network interface or an address of the pod could not be made.
     pub const ATTACH_FAILED: Self = Self(101);
     /// No free address in the node's range.
     pub const POOL_EXHAUSTED: Self = Self(102);
+    /// A port of the node that the pod asks for leads to another pod.
+    pub const HOST_PORT_TAKEN: Self = Self(103);
     /// Anything else (code of the reference implementation).
     pub const INTERNAL: Self = Self(999);
 

@@ -3,18 +3,17 @@
 //! Order of the checks as in the reference implementation (skel.go): variables, stdin, configuration, version, namespace;
 //! only then is the agent asked. Results and errors go to stdout as JSON, one line.
 
-use std::fs::File;
+mod netns;
+mod verbs;
+
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
 
 use serde_json::{Value, json};
 
-use crate::agent;
 use crate::conf::{self, NetworkConfig};
-use crate::env::{Attachment, Command, Environment};
+use crate::env::{Command, Environment};
 use crate::error::{CniError, ErrorCode};
-use crate::protocol::{MAX_MESSAGE, Request, Verb};
-use crate::result::CniResult;
+use crate::protocol::MAX_MESSAGE;
 use crate::version::SpecVersion;
 
 /// What a person gets who starts the plugin by hand.
@@ -23,11 +22,14 @@ const ABOUT: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     ": CNI plugin that attaches pods to the Headrace dataplane.\n",
     "A container runtime starts it (CNI_COMMAND and a network configuration on stdin); it asks headrace-agent.\n",
-    "Supported CNI versions: 0.3.1, 0.4.0, 1.0.0, 1.1.0\n",
+    "Supported CNI versions: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0\n",
     "Network configuration: {\"cniVersion\":\"1.0.0\",\"name\":\"headrace\",\"type\":\"headrace-cni\",\"runDir\":\"/run/headrace\"}\n",
     "  runDir       the agent's --run-dir (default /run/headrace)\n",
     "  superframes  \"on\" (default) or \"off\": plain frames, for pods that forward packets themselves; per pod by the\n",
     "               annotation headrace.dev/superframes or HEADRACE_SUPERFRAMES in CNI_ARGS\n",
+    "  ipam         {\"type\":\"NAME\", ...}: another plugin gives addresses, which lie in the node's podCIDR (default: the agent)\n",
+    "  dns          handed on in the result\n",
+    "  capabilities portMappings, bandwidth, mac, ips, ipRanges, dns, io.kubernetes.cri.pod-annotations\n",
 );
 
 /// Runs one request and returns the exit status: 0 or 1.
@@ -49,7 +51,8 @@ pub fn run(
         Ok(json) => json,
         Err(error) => return fail(&error, SpecVersion::LATEST.as_str(), stdout),
     };
-    match NetworkConfig::from_json(&json).and_then(|config| execute(command, &config, &json)) {
+    let verbs = |config| verbs::Call { environment, config: &config, json: &json }.execute(command);
+    match NetworkConfig::from_json(&json).and_then(verbs) {
         Ok(Some(result)) => print(&result, stdout),
         Ok(None) => 0,
         Err(error) => fail(&error, conf::requested_version(&json), stdout),
@@ -67,125 +70,6 @@ fn read_config(stdin: &mut dyn Read) -> Result<Value, CniError> {
         CniError::new(ErrorCode::DECODING_FAILURE, "the network configuration on stdin is not JSON")
             .details(e.to_string())
     })
-}
-
-fn execute(command: Command, config: &NetworkConfig, json: &Value) -> Result<Option<Value>, CniError> {
-    match command {
-        Command::Add(attachment) => {
-            let netns = open_netns(&attachment)?;
-            let request = request(Verb::Add, Some(&attachment), json);
-            let result = agent::ask(&config.run_dir, &request, Some(netns.as_fd()))?.ok_or_else(|| {
-                CniError::new(ErrorCode::INTERNAL, "headrace-agent answered ADD without a result")
-            })?;
-            Ok(Some(result.after(config.prev_result.clone()).to_json(config.version)))
-        }
-        Command::Del(attachment) => {
-            let netns = open_netns_for_del(&attachment)?;
-            let request = request(Verb::Del, Some(&attachment), json);
-            agent::ask(&config.run_dir, &request, netns.as_ref().map(AsFd::as_fd)).map(nothing)
-        }
-        Command::Check(attachment) => {
-            require_version("CHECK", SpecVersion::V0_4_0, config)?;
-            if config.prev_result.is_none() {
-                return Err(CniError::new(
-                    ErrorCode::INVALID_CONFIG,
-                    "CHECK needs prevResult in the network configuration",
-                ));
-            }
-            let netns = open_netns(&attachment)?;
-            let request = request(Verb::Check, Some(&attachment), json);
-            agent::ask(&config.run_dir, &request, Some(netns.as_fd())).map(nothing)
-        }
-        Command::Gc => {
-            require_version("GC", SpecVersion::V1_1_0, config)?;
-            agent::ask(&config.run_dir, &request(Verb::Gc, None, json), None).map(nothing)
-        }
-        Command::Status => {
-            require_version("STATUS", SpecVersion::V1_1_0, config)?;
-            agent::ask(&config.run_dir, &request(Verb::Status, None, json), None)
-                .map(nothing)
-                .map_err(not_available)
-        }
-        Command::Version => Ok(Some(versions())),
-    }
-}
-
-/// Only ADD prints on success.
-fn nothing(_: Option<CniResult>) -> Option<Value> {
-    None
-}
-
-fn request(verb: Verb, attachment: Option<&Attachment>, config: &Value) -> Request {
-    let config = config.clone();
-    match attachment {
-        None => Request {
-            verb,
-            container_id: String::new(),
-            ifname: String::new(),
-            netns: None,
-            args: [].into(),
-            config,
-        },
-        Some(a) => Request {
-            verb,
-            container_id: a.container_id.clone(),
-            ifname: a.ifname.clone(),
-            netns: a.netns.clone(),
-            args: a.args.clone(),
-            config,
-        },
-    }
-}
-
-fn require_version(verb: &str, since: SpecVersion, config: &NetworkConfig) -> Result<(), CniError> {
-    if config.version >= since {
-        return Ok(());
-    }
-    Err(CniError::new(ErrorCode::INCOMPATIBLE_VERSION, format!("config version does not allow {verb}"))
-        .details(format!(
-            "{verb} needs cniVersion {since}, the network configuration has {}",
-            config.version
-        )))
-}
-
-/// STATUS has codes of its own (specification 1.1.0, section "STATUS").
-fn not_available(error: CniError) -> CniError {
-    match error.code {
-        ErrorCode::TRY_AGAIN_LATER => CniError { code: ErrorCode::NOT_AVAILABLE, ..error },
-        _ => error,
-    }
-}
-
-fn open_netns(attachment: &Attachment) -> Result<File, CniError> {
-    let path = attachment.netns.as_deref().unwrap_or_default();
-    let netns = File::open(path).map_err(|e| {
-        CniError::new(ErrorCode::INVALID_NETNS, format!("cannot open CNI_NETNS {path}"))
-            .details(e.to_string())
-    })?;
-    refuse_own_netns(&netns, attachment)?;
-    Ok(netns)
-}
-
-/// DEL succeeds without the namespace: its path may be empty or gone, or be an ordinary file that a runtime left unmounted.
-fn open_netns_for_del(attachment: &Attachment) -> Result<Option<File>, CniError> {
-    match attachment.netns.as_deref().map(File::open) {
-        Some(Ok(netns)) => refuse_own_netns(&netns, attachment).map(|()| Some(netns)),
-        Some(Err(_)) | None => Ok(None),
-    }
-}
-
-/// Attaching the namespace that the plugin runs in would take the node's own name space apart.
-fn refuse_own_netns(netns: &File, attachment: &Attachment) -> Result<(), CniError> {
-    let identity = |file: &File| rustix::fs::fstat(file).map(|s| (s.st_dev, s.st_ino)).ok();
-    let own = File::open("/proc/thread-self/ns/net").ok();
-    let same = own.as_ref().and_then(identity).is_some_and(|own| identity(netns) == Some(own));
-    if !same || attachment.netns_override {
-        return Ok(());
-    }
-    let msg = "plugin's netns and netns from CNI_NETNS should not be the same";
-    Err(CniError::new(ErrorCode::INVALID_NETNS, msg).details(
-        "CNI_NETNS has to be the pod's network namespace; CNI_NETNS_OVERRIDE=1 allows it all the same",
-    ))
 }
 
 fn versions() -> Value {

@@ -49,6 +49,9 @@ pub struct Request {
     /// `CNI_ARGS`.
     #[serde(default)]
     pub args: BTreeMap<String, String>,
+    /// What the configuration's IPAM plugin has given (ADD); `None` = the agent gives the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipam: Option<CniResult>,
     /// The network configuration as it came, with `prevResult`.
     pub config: Value,
 }

@@ -5,7 +5,13 @@ use std::fmt;
 /// A supported version. Ordered: a later one is greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SpecVersion {
-    /// 0.3.1: the first with a list of interfaces and addresses.
+    /// 0.1.0: the result has one address of each family.
+    V0_1_0,
+    /// 0.2.0 adds VERSION.
+    V0_2_0,
+    /// 0.3.0: the first with a list of interfaces and addresses.
+    V0_3_0,
+    /// 0.3.1 mends the wording of 0.3.0.
     V0_3_1,
     /// 0.4.0 adds CHECK and prevResult on DEL.
     V0_4_0,
@@ -17,7 +23,8 @@ pub enum SpecVersion {
 
 impl SpecVersion {
     /// All supported versions, oldest first.
-    pub const ALL: [Self; 4] = [Self::V0_3_1, Self::V0_4_0, Self::V1_0_0, Self::V1_1_0];
+    pub const ALL: [Self; 7] =
+        [Self::V0_1_0, Self::V0_2_0, Self::V0_3_0, Self::V0_3_1, Self::V0_4_0, Self::V1_0_0, Self::V1_1_0];
 
     /// The newest supported version.
     pub const LATEST: Self = Self::V1_1_0;
@@ -30,6 +37,9 @@ impl SpecVersion {
     /// As in `cniVersion`.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::V0_1_0 => "0.1.0",
+            Self::V0_2_0 => "0.2.0",
+            Self::V0_3_0 => "0.3.0",
             Self::V0_3_1 => "0.3.1",
             Self::V0_4_0 => "0.4.0",
             Self::V1_0_0 => "1.0.0",

@@ -42,5 +42,5 @@ fn errors_are_json_on_stdout_and_the_exit_status_says_so() {
 fn the_versions_are_listed() {
     let output = run(&[("CNI_COMMAND", "VERSION")], "not even json");
     let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(printed["supportedVersions"].as_array().unwrap().len(), 4);
+    assert_eq!(printed["supportedVersions"].as_array().unwrap().len(), 7);
 }

@@ -1,5 +1,6 @@
 //! The whole plugin against a fake agent: variables and stdin in, stdout, exit status and the agent's view out.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -8,8 +9,8 @@ use std::thread::JoinHandle;
 use tempfile::TempDir;
 
 use super::*;
-use crate::protocol::{self, Reply};
-use crate::result::{Interface, IpConfig};
+use crate::protocol::{self, Reply, Request, Verb};
+use crate::result::{CniResult, Interface, IpConfig};
 
 struct Outcome {
     status: u8,
@@ -151,9 +152,13 @@ fn requests_that_cannot_be_served_fail_with_the_code_of_the_specification() {
         ("ADD", String::new(), 6),
         ("ADD", "[]".to_owned(), 6),
         ("ADD", "{}".to_owned(), 7),
-        ("ADD", with("0.1.0", json!({})), 1),
+        ("ADD", with("0.1.1", json!({})), 1),
         ("DEL", with("9.9.9", json!({})), 1),
         ("CHECK", with("0.3.1", previous), 1),
+        ("CHECK", with("0.4.0", json!({"prevResult": {"ips": 3}})), 6),
+        ("ADD", with("1.0.0", json!({"prevResult": []})), 6),
+        ("ADD", with("1.0.0", json!({"runtimeConfig": {"mac": "x"}})), 7),
+        ("ADD", with("1.0.0", json!({"ipam": {"type": "nowhere"}})), 7),
         ("CHECK", with("1.0.0", json!({})), 7),
         ("GC", with("1.0.0", json!({})), 1),
         ("STATUS", with("1.0.0", json!({})), 1),
@@ -193,7 +198,7 @@ fn add_needs_a_namespace_that_opens() {
 #[test]
 fn version_needs_nothing_else() {
     let outcome = run_with(vec![("CNI_COMMAND".to_owned(), "VERSION".to_owned())], "");
-    let expected = json!({"cniVersion": "1.1.0", "supportedVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]});
+    let expected = json!({"cniVersion": "1.1.0", "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]});
     assert_eq!((outcome.status, outcome.stdout), (0, expected));
 }
 
@@ -202,4 +207,132 @@ fn a_person_gets_the_about_text() {
     let outcome = run_with(Vec::new(), "");
     assert_eq!((outcome.status, outcome.stdout), (0, Value::Null));
     assert!(outcome.stderr.starts_with("headrace-cni "));
+}
+
+/// An IPAM plugin that writes down what it is called with and prints what its script says.
+fn ipam_plugin(dir: &Path, script: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let plugin = dir.join("ipam-plugin");
+    let calls = dir.join("calls");
+    let text = format!(
+        "#!/bin/sh\necho \"$CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME $CNI_ARGS\" >> {0}\ncat >> {0}\necho >> {0}\n{script}\n",
+        calls.display()
+    );
+    std::fs::write(&plugin, text).unwrap();
+    std::fs::set_permissions(&plugin, PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+fn delegating(dir: &Path, verb: &str) -> (Vec<(String, String)>, Value) {
+    let mut variables = variables(dir, verb);
+    variables.push(("CNI_PATH".to_owned(), format!("/no/such/folder:{}", dir.display())));
+    let mut config = config(dir, "1.1.0");
+    config["ipam"] = json!({"type": "ipam-plugin", "subnet": "10.0.0.0/24"});
+    config["prevResult"] = result().to_json(SpecVersion::V1_1_0);
+    (variables, config)
+}
+
+/// The verbs that the IPAM plugin was called with.
+fn calls(dir: &Path) -> Vec<String> {
+    let Ok(text) = std::fs::read_to_string(dir.join("calls")) else { return Vec::new() };
+    let verbs = ["ADD ", "DEL ", "CHECK ", "GC ", "STATUS "];
+    let lines = text.lines().filter(|line| verbs.iter().any(|verb| line.starts_with(verb)));
+    lines.map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
+}
+
+const GIVES: &str =
+    r#"test $CNI_COMMAND = ADD && echo '{"ips":[{"address":"10.0.0.7/24"}],"dns":{"domain":"x"}}'; exit 0"#;
+
+#[test]
+fn addresses_of_an_ipam_plugin_are_handed_to_the_agent() {
+    let dir = TempDir::new().unwrap();
+    ipam_plugin(dir.path(), GIVES);
+    let agent = agent(dir.path(), Reply::Ok(Some(result())));
+    let (variables, mut config) = delegating(dir.path(), "ADD");
+    config.as_object_mut().unwrap().remove("prevResult");
+    let outcome = run_with(variables, &config.to_string());
+    assert_eq!((outcome.status, &outcome.stdout["ips"][0]["address"]), (0, &json!("10.244.1.2/32")));
+    let given = agent.join().unwrap().0.ipam.unwrap();
+    assert_eq!(
+        (given.ips[0].address.to_string(), &given.other["dns"]),
+        ("10.0.0.7/24".to_owned(), &json!({"domain": "x"}))
+    );
+    let told = std::fs::read_to_string(dir.path().join("calls")).unwrap();
+    assert_eq!(told, format!("ADD c1 eth0 K8S_POD_NAME=web\n{config}\n"));
+}
+
+#[test]
+fn an_address_is_given_back_when_the_agent_refuses() {
+    let dir = TempDir::new().unwrap();
+    ipam_plugin(dir.path(), GIVES);
+    let error = CniError::new(ErrorCode::ATTACH_FAILED, "no").details("remedy");
+    let agent = agent(dir.path(), Reply::Error(error));
+    let (variables, config) = delegating(dir.path(), "ADD");
+    let outcome = run_with(variables, &config.to_string());
+    assert_eq!((&outcome.stdout["code"], &outcome.stdout["details"]), (&json!(101), &json!("remedy")));
+    assert_eq!(calls(dir.path()), ["ADD", "DEL"]);
+    agent.join().unwrap();
+}
+
+#[test]
+fn other_verbs_reach_the_ipam_plugin_too() {
+    for verb in ["DEL", "CHECK", "GC", "STATUS"] {
+        let dir = TempDir::new().unwrap();
+        ipam_plugin(dir.path(), GIVES);
+        let agent = agent(dir.path(), Reply::Ok(None));
+        let (variables, config) = delegating(dir.path(), verb);
+        let outcome = run_with(variables, &config.to_string());
+        assert_eq!((outcome.status, outcome.stdout), (0, Value::Null), "{verb}");
+        assert_eq!(calls(dir.path()), [verb]);
+        agent.join().unwrap();
+    }
+}
+
+#[test]
+fn errors_of_an_ipam_plugin_keep_their_code() {
+    let table = [
+        (
+            r#"echo '{"code": 11, "msg": "full", "details": "wait"}'; exit 1"#,
+            11,
+            "IPAM plugin ipam-plugin: full",
+            1,
+        ),
+        ("echo nonsense; exit 3", 999, "exit status: 3", 1),
+        ("echo nonsense", 999, "no JSON", 1),
+        ("echo '{\"ips\": []}'", 999, "gave no address", 2),
+    ];
+    for (script, code, words, called) in table {
+        let dir = TempDir::new().unwrap();
+        ipam_plugin(dir.path(), script);
+        let (variables, config) = delegating(dir.path(), "ADD");
+        let outcome = run_with(variables, &config.to_string());
+        let msg = outcome.stdout["msg"].as_str().unwrap();
+        assert_eq!(outcome.stdout["code"], code, "{script}: {msg}");
+        assert!(msg.contains(words), "{script}: {msg}");
+        assert_eq!(calls(dir.path()).len(), called, "{script}");
+    }
+}
+
+#[test]
+fn del_and_gc_try_everything_they_can() {
+    let dir = TempDir::new().unwrap();
+    ipam_plugin(dir.path(), "echo '{\"code\": 5, \"msg\": \"disk\"}'; exit 1");
+    let error = CniError::new(ErrorCode::ATTACH_FAILED, "a link stays");
+    let agent = agent(dir.path(), Reply::Error(error));
+    let (variables, config) = delegating(dir.path(), "GC");
+    let outcome = run_with(variables, &config.to_string());
+    assert_eq!(outcome.stdout["msg"], "a link stays");
+    assert!(outcome.stdout["details"].as_str().unwrap().contains("disk"), "{}", outcome.stdout);
+    agent.join().unwrap();
+}
+
+#[test]
+fn del_is_not_kept_from_its_work_by_what_add_refuses() {
+    let dir = TempDir::new().unwrap();
+    let agent = agent(dir.path(), Reply::Ok(None));
+    let mut config = config(dir.path(), "1.0.0");
+    config["runtimeConfig"] = json!({"portMappings": [{"hostPort": 70000}]});
+    config["prevResult"] = json!({"ips": 3});
+    let outcome = run_with(variables(dir.path(), "DEL"), &config.to_string());
+    assert_eq!((outcome.status, outcome.stdout), (0, Value::Null));
+    agent.join().unwrap();
 }

@@ -1,38 +1,48 @@
 //! ADD: from an address to a port that the dataplane has open.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 
-use headrace_cni::conf::Superframes;
+use headrace_cni::options::PodOptions;
 use headrace_cni::protocol::Request;
 use headrace_cni::result::{Interface, IpConfig, Route};
 use headrace_cni::{CniError, CniResult, ErrorCode, NetworkConfig};
+use headrace_wire::ethernet::MacAddr;
 use ipnetwork::{IpNetwork, Ipv4Network};
+use serde_json::{Map, Value};
 use tracing::warn;
 
+use super::asked;
 use super::attachment::{Attachment, mac_of};
-use super::ipam::{IpamError, Range};
+use super::ipam::{Choice, IpamError};
 use super::netns::Netns;
 use super::owner::Owner;
 use super::pod::{EVERYTHING, PodLink};
 use super::queues;
-use super::server::{Server, pod_range};
+use super::server::Server;
 use super::store::Store;
 use crate::node::rtnl::{VethEnd, VethPair};
 use crate::node::{GATEWAY, GATEWAY_MAC, SUPERFRAME_MTU, path_mtu, sysctl};
-
-/// Key in `CNI_ARGS`: "on" or "off"; goes before the annotation and the network configuration.
-const SUPERFRAMES_ARG: &str = "HEADRACE_SUPERFRAMES";
 
 /// What is known of a pod before it has an address.
 struct Plan {
     owner: Owner,
     network: String,
-    superframes: bool,
+    ipam: Option<String>,
+    options: PodOptions,
     path_mtu: u32,
     queues: NonZeroU32,
     label: String,
+}
+
+/// Where a pod's address comes from.
+enum Source {
+    /// The node's pool.
+    Pool(Choice),
+    /// An IPAM plugin, which keeps the reservation itself.
+    Given(Ipv4Addr),
 }
 
 impl Server {
@@ -44,28 +54,35 @@ impl Server {
         netns: Option<OwnedFd>,
     ) -> Result<CniResult, CniError> {
         let owner = Owner::of(request)?;
-        let superframes = superframes(request, config)?;
+        let options = config.pod_options(&request.args)?;
+        asked::check(&options)?;
         let missing = || CniError::new(ErrorCode::INVALID_NETNS, "ADD came without a network namespace");
         let netns = Netns::new(netns.ok_or_else(missing)?)?;
         let _turn = self.turns.take(&owner).await;
 
         let facts = self.facts().await?;
+        let range = asked::pod_range(&facts)?;
+        let source = match &request.ipam {
+            Some(given) => Source::Given(asked::given(given, range)?),
+            None => Source::Pool(asked::choice(&options, range)?),
+        };
         let plan = Plan {
             network: config.name.clone(),
-            superframes,
+            ipam: request.ipam.as_ref().and(config.ipam.clone()),
+            options,
             path_mtu: path_mtu(&self.rtnl, &facts).await?,
             queues: self.queues().await?,
             label: label(request),
             owner,
         };
-        let address = self.reserve(&plan, pod_range(&facts)?).await?;
+        let address = self.reserve(&plan, source).await?;
         let outcome = self.attach(&plan, address, &netns).await;
         if outcome.is_err()
             && let Err(e) = self.tear_down(&plan.owner, &plan.network).await
         {
             warn!("undoing ADD of {} {}: {e} {}", plan.owner, plan.owner.ifname, e.details);
         }
-        outcome.map(|attachment| result(&attachment, request))
+        outcome.map(|attachment| result(&attachment, &plan.options, request))
     }
 
     /// Queues of a new port. An error says that the dataplane is away.
@@ -77,13 +94,24 @@ impl Server {
     }
 
     /// From here on the owner has no other attachment, and gets none.
-    async fn reserve(&self, plan: &Plan, range: Range) -> Result<Ipv4Addr, CniError> {
+    async fn reserve(&self, plan: &Plan, source: Source) -> Result<Ipv4Addr, CniError> {
+        let (asking, host_ports) = (plan.owner.clone(), plan.options.port_mappings.clone());
+        let taken: BTreeSet<_> = self
+            .store(move |store| {
+                if let Some(attachment) = store.get(&asking) {
+                    let address = attachment.address;
+                    return Err(CniError::from(IpamError::Duplicate { address, owner: asking }));
+                }
+                store.check_host_ports(&asking, &host_ports)?;
+                Ok(store.all().map(|attachment| attachment.address).collect())
+            })
+            .await??;
+        let choice = match source {
+            Source::Given(address) => return Ok(address),
+            Source::Pool(choice) => asked::without(choice, taken),
+        };
         let asking = plan.owner.clone();
-        if let Some(address) = self.store(move |store| store.get(&asking).map(|a| a.address)).await? {
-            return Err(IpamError::Duplicate { address, owner: plan.owner.clone() }.into());
-        }
-        let asking = plan.owner.clone();
-        Ok(self.pool(&plan.network, move |pool| pool.allocate(range, &asking)).await??)
+        Ok(self.pool(&plan.network, move |pool| pool.allocate(&choice, &asking)).await??)
     }
 
     async fn attach(&self, plan: &Plan, address: Ipv4Addr, netns: &Netns) -> Result<Attachment, CniError> {
@@ -92,11 +120,14 @@ impl Server {
             owner: plan.owner.clone(),
             network: plan.network.clone(),
             port: self.store(Store::new_port).await??,
-            mac: mac_of(address),
+            mac: plan.options.mac.map_or_else(|| mac_of(address), MacAddr),
             address,
-            superframes: plan.superframes,
+            superframes: plan.options.superframes.unwrap_or(true),
             path_mtu: plan.path_mtu,
             label: plan.label.clone(),
+            host_ports: plan.options.port_mappings.clone(),
+            bandwidth: plan.options.bandwidth,
+            ipam: plan.ipam.clone(),
         };
         self.make_link(&attachment, netns, plan.queues).await?;
         self.make_port(attachment.clone()).await?;
@@ -158,17 +189,6 @@ pub(super) fn pod_link(attachment: &Attachment) -> PodLink {
     }
 }
 
-fn superframes(request: &Request, config: &NetworkConfig) -> Result<bool, CniError> {
-    let asked = match request.args.get(SUPERFRAMES_ARG) {
-        Some(text) => Some(
-            Superframes::parse(SUPERFRAMES_ARG, text)
-                .map_err(|msg| CniError::new(ErrorCode::INVALID_ENVIRONMENT, msg))?,
-        ),
-        None => config.superframes,
-    };
-    Ok(asked != Some(Superframes::Off))
-}
-
 /// Namespace and name of the pod, where the runtime tells them.
 fn label(request: &Request) -> String {
     match (request.args.get("K8S_POD_NAMESPACE"), request.args.get("K8S_POD_NAME")) {
@@ -177,7 +197,7 @@ fn label(request: &Request) -> String {
     }
 }
 
-fn result(attachment: &Attachment, request: &Request) -> CniResult {
+fn result(attachment: &Attachment, options: &PodOptions, request: &Request) -> CniResult {
     let mtu = if attachment.superframes { SUPERFRAME_MTU } else { attachment.path_mtu };
     let host = Interface {
         name: attachment.host_link.clone(),
@@ -203,6 +223,13 @@ fn result(attachment: &Attachment, request: &Request) -> CniResult {
             mtu: Some(attachment.path_mtu),
             other: Default::default(),
         }],
-        other: Default::default(),
+        other: dns(options, request),
     }
+}
+
+/// What the configuration says goes before what an IPAM plugin says.
+fn dns(options: &PodOptions, request: &Request) -> Map<String, Value> {
+    let given = request.ipam.as_ref().and_then(|result| result.other.get("dns"));
+    let dns = options.dns.clone().map(Value::Object).or_else(|| given.cloned());
+    dns.map(|dns| ("dns".to_owned(), dns)).into_iter().collect()
 }

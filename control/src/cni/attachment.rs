@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use headrace_api::state::{Port, PortId};
+use headrace_cni::options::{Bandwidth, PortMapping};
 use headrace_wire::ethernet::MacAddr;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,15 @@ pub(crate) struct Attachment {
     pub(crate) path_mtu: u32,
     /// "namespace/name" of the pod, or the container's id.
     pub(crate) label: String,
+    /// Ports of the node that lead to the pod. No two attachments have the same.
+    #[serde(default)]
+    pub(crate) host_ports: Vec<PortMapping>,
+    /// How much the pod may send and receive.
+    #[serde(default)]
+    pub(crate) bandwidth: Bandwidth,
+    /// The plugin that gave the address; `None` = this node's own pool.
+    #[serde(default)]
+    pub(crate) ipam: Option<String>,
 }
 
 impl Attachment {

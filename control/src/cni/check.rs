@@ -38,8 +38,8 @@ impl Server {
         let mut problems = self.check_node(&attachment).await?;
         let pod = pod_link(&attachment);
         problems.extend(netns.run(|rtnl| async move { pod.verify(&rtnl).await }).await??);
-        if let Some(previous) = &config.prev_result {
-            problems.extend(check_previous(&attachment, previous));
+        if let Some(previous) = config.prev_result()? {
+            problems.extend(check_previous(&attachment, &previous));
         }
         if problems.is_empty() { Ok(()) } else { Err(failed(&owner, &problems)) }
     }
@@ -48,7 +48,8 @@ impl Server {
     async fn check_node(&self, attachment: &Attachment) -> Result<Vec<String>, CniError> {
         let mut problems = Vec::new();
         let (owner, address) = (attachment.owner.clone(), attachment.address);
-        if self.pool(&attachment.network, move |pool| pool.find(&owner)).await?? != Some(address) {
+        let pooled = attachment.ipam.is_none();
+        if pooled && self.pool(&attachment.network, move |pool| pool.find(&owner)).await?? != Some(address) {
             problems.push(format!("address {address} is not reserved for it"));
         }
         match self.rtnl.link(&attachment.host_link).await? {

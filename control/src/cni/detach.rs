@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use headrace_cni::protocol::Request;
-use headrace_cni::{CniError, ErrorCode, NetworkConfig};
+use headrace_cni::{CniError, NetworkConfig};
 use tracing::debug;
 
 use super::owner::Owner;
@@ -23,12 +23,9 @@ impl Server {
 
     /// Detaches every pod of this network that is not among the valid ones, and goes on when one cannot be.
     pub(super) async fn collect(&self, config: &NetworkConfig) -> Result<(), CniError> {
-        let no_list = || CniError::new(ErrorCode::INVALID_CONFIG, "GC needs cni.dev/valid-attachments");
-        let listed = config.valid_attachments.as_ref().ok_or_else(no_list)?;
-        let valid: BTreeSet<_> = listed
-            .iter()
-            .map(|a| Owner { container_id: a.container_id.clone(), ifname: a.ifname.clone() })
-            .collect();
+        let listed = config.valid_attachments()?;
+        let valid: BTreeSet<_> =
+            listed.into_iter().map(|a| Owner { container_id: a.container_id, ifname: a.ifname }).collect();
         let network = config.name.clone();
         let attached: Vec<_> = self
             .store(move |s| s.all().filter(|a| a.network == network).map(|a| a.owner.clone()).collect())

@@ -15,7 +15,10 @@ impl From<IpamError> for CniError {
         let code = match error {
             IpamError::Exhausted { .. } => ErrorCode::POOL_EXHAUSTED,
             IpamError::Io { .. } => ErrorCode::IO_FAILURE,
-            IpamError::Duplicate { .. } | IpamError::TooSmall(_) => ErrorCode::ATTACH_FAILED,
+            IpamError::NotInRange { .. } => ErrorCode::INVALID_CONFIG,
+            IpamError::Duplicate { .. } | IpamError::TooSmall(_) | IpamError::Taken { .. } => {
+                ErrorCode::ATTACH_FAILED
+            }
         };
         Self::new(code, error.to_string())
     }
@@ -23,7 +26,12 @@ impl From<IpamError> for CniError {
 
 impl From<StoreError> for CniError {
     fn from(error: StoreError) -> Self {
-        Self::new(ErrorCode::IO_FAILURE, error.to_string())
+        let code = match error {
+            StoreError::Io { .. } => ErrorCode::IO_FAILURE,
+            StoreError::HostPortTaken { .. } => ErrorCode::HOST_PORT_TAKEN,
+            StoreError::AddressTaken { .. } => ErrorCode::TRY_AGAIN_LATER,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

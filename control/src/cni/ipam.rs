@@ -8,7 +8,7 @@
 //!
 //! An address file appears with its content or not at all, so nothing is lost when the process is killed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
@@ -18,19 +18,15 @@ use std::path::{Path, PathBuf};
 use ipnetwork::Ipv4Network;
 use rustix::fs::FlockOperation;
 
+mod range;
+
+pub(crate) use self::range::{Choice, Range};
 use super::owner::Owner;
 
 const LAST_RESERVED: &str = "last_reserved_ip.0";
 
 /// The half-made address file; there is one at most, since the lock is held.
 const HALF_MADE: &str = ".reserving";
-
-/// First and last address for pods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Range {
-    first: Ipv4Addr,
-    last: Ipv4Addr,
-}
 
 /// The reservations of one network on this node.
 #[derive(Clone, Debug)]
@@ -50,10 +46,28 @@ pub(crate) enum IpamError {
         owner: Owner,
     },
     /// All are in use.
-    #[error("no IP addresses available in {}-{}; delete pods of this node or give it a larger podCIDR", range.first, range.last)]
+    #[error("no IP addresses available in {ranges}; delete pods of this node or give it a larger podCIDR")]
     Exhausted {
         /// Where from.
-        range: Range,
+        ranges: String,
+    },
+    /// The one that was asked for does not lie there.
+    #[error(
+        "requested address {address} is not in {ranges}, the part of this node's podCIDR that is for pods"
+    )]
+    NotInRange {
+        /// What was asked for.
+        address: Ipv4Addr,
+        /// Where from.
+        ranges: String,
+    },
+    /// The one that was asked for is in use.
+    #[error("requested address {address} is not available: it has been allocated to {owner}")]
+    Taken {
+        /// What was asked for.
+        address: Ipv4Addr,
+        /// Whose it is.
+        owner: String,
     },
     /// No room for a pod.
     #[error(
@@ -70,48 +84,28 @@ pub(crate) enum IpamError {
     },
 }
 
-impl Range {
-    /// What of a node's pod range is for pods.
-    ///
-    /// # Errors
-    /// [`IpamError::TooSmall`].
-    pub(crate) fn of(cidr: Ipv4Network) -> Result<Self, IpamError> {
-        let (network, broadcast) = (u32::from(cidr.network()), u32::from(cidr.broadcast()));
-        if broadcast - network < 3 {
-            return Err(IpamError::TooSmall(cidr));
-        }
-        Ok(Self { first: (network + 2).into(), last: (broadcast - 1).into() })
-    }
-
-    /// Every address once: those after `last` first.
-    fn after(self, last: Option<Ipv4Addr>) -> impl Iterator<Item = Ipv4Addr> {
-        let (first, end) = (u32::from(self.first), u32::from(self.last));
-        let last = last.map(u32::from).filter(|l| (first..=end).contains(l)).unwrap_or(end);
-        (last + 1..=end).chain(first..=last).map(Ipv4Addr::from)
-    }
-}
-
 impl Pool {
     /// The pool of `network`, an identifier that is safe as a file name, below `data_dir`.
     pub(crate) fn new(data_dir: &Path, network: &str) -> Self {
         Self { dir: data_dir.join(network) }
     }
 
-    /// Reserves the next free address.
+    /// Reserves the next free address, or the one that is asked for.
     ///
     /// # Errors
     /// [`IpamError`]; nothing is reserved then.
-    pub(crate) fn allocate(&self, range: Range, owner: &Owner) -> Result<Ipv4Addr, IpamError> {
+    pub(crate) fn allocate(&self, choice: &Choice, owner: &Owner) -> Result<Ipv4Addr, IpamError> {
         let _lock = self.lock()?;
-        let mut taken = BTreeSet::new();
+        let mut taken = BTreeMap::new();
         for (address, content) in self.reservations()? {
             if holds(&content, owner) {
                 return Err(IpamError::Duplicate { address, owner: owner.clone() });
             }
-            taken.insert(address);
+            taken.insert(address, content);
         }
-        let free = range.after(self.last_reserved()).find(|address| !taken.contains(address));
-        let address = free.ok_or(IpamError::Exhausted { range })?;
+        let mut candidates = choice.candidates(self.last_reserved());
+        let free = candidates.find(|address| !taken.contains_key(address));
+        let address = free.ok_or_else(|| none_free(choice, &taken))?;
         self.reserve(address, owner)?;
         let last = self.dir.join(LAST_RESERVED);
         write_private(&last, address.to_string().as_bytes()).map_err(at(&last))?;
@@ -139,9 +133,9 @@ impl Pool {
     }
 
     /// Whether [`Self::allocate`] would find an address.
-    pub(crate) fn has_free(&self, range: Range) -> Result<bool, IpamError> {
+    pub(crate) fn has_free(&self, choice: &Choice) -> Result<bool, IpamError> {
         let taken: BTreeSet<_> = self.read()?.into_iter().map(|(address, _)| address).collect();
-        Ok(range.after(None).any(|address| !taken.contains(&address)))
+        Ok(choice.candidates(None).any(|address| !taken.contains(&address)))
     }
 
     /// Gives back every address whose owner is not in `valid`.
@@ -221,6 +215,21 @@ impl Pool {
     fn remove(&self, address: Ipv4Addr) -> Result<(), IpamError> {
         let path = self.dir.join(address.to_string());
         fs::remove_file(&path).map_err(at(&path))
+    }
+}
+
+/// Why none of them could be given.
+fn none_free(choice: &Choice, taken: &BTreeMap<Ipv4Addr, String>) -> IpamError {
+    let ranges = choice.described();
+    match choice.exact {
+        None => IpamError::Exhausted { ranges },
+        Some(address) if !choice.ranges.iter().any(|range| range.contains(address)) => {
+            IpamError::NotInRange { address, ranges }
+        }
+        Some(address) => {
+            let owner = taken.get(&address).and_then(|content| content.lines().next());
+            IpamError::Taken { address, owner: owner.unwrap_or("a pod of another network").to_owned() }
+        }
     }
 }
 

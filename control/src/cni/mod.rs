@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use crate::node::rtnl::Rtnl;
 use crate::seam::{Directories, FactsWatch, PortGate, PortsPublisher};
 
+mod asked;
 mod attach;
 mod attachment;
 mod check;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use headrace_cni::protocol::{Reply, Request, Verb};
 use headrace_cni::{CniError, CniResult, ErrorCode, NetworkConfig};
-use ipnetwork::{IpNetwork, Ipv4Network};
 use tracing::{info, warn};
 
 use super::Options;
-use super::ipam::{Pool, Range};
+use super::asked;
+use super::ipam::{Choice, Pool, Range};
 use super::store::Store;
 use super::turns::Turns;
 use crate::node::rtnl::Rtnl;
@@ -113,27 +113,20 @@ impl Server {
     async fn status(&self, config: &NetworkConfig) -> Result<(), CniError> {
         let unavailable = |msg: String| CniError::new(ErrorCode::NOT_AVAILABLE, msg);
         let facts = self.facts.borrow().clone().ok_or_else(|| unavailable(no_facts().msg))?;
-        let range = pod_range(&facts).map_err(|e| unavailable(e.msg))?;
-        if !self.pool(&config.name, move |pool| pool.has_free(range)).await?? {
+        let range = asked::pod_range(&facts).map_err(|e| unavailable(e.msg))?;
+        if config.ipam.is_none() && !self.has_free(config, range).await? {
             return Err(unavailable("all addresses of this node's podCIDR are in use".to_owned()));
         }
-        self.queues().await.map_err(|e| unavailable(e.msg).details(e.details))?;
-        Ok(())
+        // Without a dataplane, the pods that are there have no network either.
+        let limited = |e: CniError| CniError { code: ErrorCode::LIMITED_CONNECTIVITY, ..e };
+        self.queues().await.map_err(limited).map(drop)
     }
-}
 
-/// What of the node's first IPv4 pod range is for pods.
-pub(super) fn pod_range(facts: &NodeFacts) -> Result<Range, CniError> {
-    let v4 = |cidr: &IpNetwork| match cidr {
-        IpNetwork::V4(n) => Some(*n),
-        IpNetwork::V6(_) => None,
-    };
-    let cidr: Option<Ipv4Network> = facts.pod_cidrs.iter().find_map(v4);
-    let cidr = cidr.ok_or_else(|| {
-        let msg = format!("Node {} has no IPv4 podCIDR; set spec.podCIDR", facts.name);
-        CniError::new(ErrorCode::TRY_AGAIN_LATER, msg)
-    })?;
-    Ok(Range::of(cidr)?)
+    async fn has_free(&self, config: &NetworkConfig, range: Range) -> Result<bool, CniError> {
+        let taken = self.store(|store| store.all().map(|attachment| attachment.address).collect()).await?;
+        let choice = asked::without(Choice::any(range), taken);
+        Ok(self.pool(&config.name, move |pool| pool.has_free(&choice)).await??)
+    }
 }
 
 fn no_facts() -> CniError {

@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use headrace_api::state::PortId;
+use headrace_cni::options::PortMapping;
 use tracing::error;
 
 use super::attachment::Attachment;
@@ -28,12 +30,35 @@ pub(crate) struct Store {
     publisher: PortsPublisher,
 }
 
-/// The directory cannot be read or written.
+/// An attachment cannot be kept.
 #[derive(Debug, thiserror::Error)]
-#[error("attachments in {}: {cause}; the state directory has to be writable and of this machine alone", path.display())]
-pub(crate) struct StoreError {
-    path: PathBuf,
-    cause: io::Error,
+pub(crate) enum StoreError {
+    /// The directory cannot be read or written.
+    #[error("attachments in {}: {cause}; the state directory has to be writable and of this machine alone", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// A port of the node leads to one pod only.
+    #[error("host port {wanted} leads to pod {holder} already ({held}); let one of them use another")]
+    HostPortTaken {
+        /// What was asked for.
+        wanted: PortMapping,
+        /// What it meets.
+        held: PortMapping,
+        /// Whose that is.
+        holder: String,
+    },
+    /// Two networks share the node's range.
+    #[error("address {address} has been given to pod {holder} meanwhile")]
+    AddressTaken {
+        /// The address.
+        address: Ipv4Addr,
+        /// Whose it is.
+        holder: String,
+    },
 }
 
 impl Store {
@@ -74,13 +99,34 @@ impl Store {
         Ok(id)
     }
 
-    /// Keeps and publishes an attachment.
+    /// Keeps and publishes an attachment, unless another one has its address or a host port of it.
     pub(crate) fn insert(&mut self, attachment: Attachment) -> Result<(), StoreError> {
+        self.check_host_ports(&attachment.owner, &attachment.host_ports)?;
+        if let Some(other) = self.others(&attachment.owner).find(|a| a.address == attachment.address) {
+            let (address, holder) = (attachment.address, other.label.clone());
+            return Err(StoreError::AddressTaken { address, holder });
+        }
         let path = self.path(&attachment.owner);
         let text = serde_json::to_vec_pretty(&attachment).map_err(|e| at(&path)(e.into()))?;
         write_atomically(&path, &text).map_err(at(&path))?;
         self.live.insert(attachment.owner.clone(), attachment);
         self.publish();
+        Ok(())
+    }
+
+    /// Whether `owner` may have these ports of the node.
+    ///
+    /// # Errors
+    /// [`StoreError::HostPortTaken`].
+    pub(crate) fn check_host_ports(&self, owner: &Owner, wanted: &[PortMapping]) -> Result<(), StoreError> {
+        for other in self.others(owner) {
+            let held = |wanted: &PortMapping| {
+                Some((*wanted, *other.host_ports.iter().find(|h| h.collides(wanted))?))
+            };
+            if let Some((wanted, held)) = wanted.iter().find_map(held) {
+                return Err(StoreError::HostPortTaken { wanted, held, holder: other.label.clone() });
+            }
+        }
         Ok(())
     }
 
@@ -112,6 +158,10 @@ impl Store {
         self.live.values()
     }
 
+    fn others(&self, owner: &Owner) -> impl Iterator<Item = &Attachment> {
+        self.live.values().filter(move |attachment| attachment.owner != *owner)
+    }
+
     fn publish(&self) {
         let ports = self.live.values().map(|a| (a.port, a.to_port())).collect();
         self.publisher.send_replace(Some(Arc::new(ports)));
@@ -123,11 +173,12 @@ impl Store {
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    move |cause| StoreError { path: path.to_owned(), cause }
+    move |cause| StoreError::Io { path: path.to_owned(), cause }
 }
 
 #[cfg(test)]
 mod tests {
+    use headrace_cni::options::{Bandwidth, PortProtocol};
     use tempfile::TempDir;
     use tokio::sync::watch;
 
@@ -136,7 +187,7 @@ mod tests {
 
     fn attachment(id: &str, port: PortId) -> Attachment {
         let owner = Owner { container_id: id.to_owned(), ifname: "eth0".to_owned() };
-        let address = [10, 244, 1, 2].into();
+        let address = Ipv4Addr::from(0x0af4_0100 + port.get());
         Attachment {
             host_link: owner.host_link(),
             owner,
@@ -147,6 +198,9 @@ mod tests {
             superframes: true,
             path_mtu: 1450,
             label: "default/web".to_owned(),
+            host_ports: Vec::new(),
+            bandwidth: Bandwidth::default(),
+            ipam: None,
         }
     }
 
@@ -189,6 +243,50 @@ mod tests {
         let kept = attachment("a", store.new_port().unwrap());
         store.insert(kept.clone()).unwrap();
         fs::write(dir.path().join("attachments/hr0.json"), "{").unwrap();
+        let store = Store::open(dir.path(), watch::channel(None).0).unwrap();
+        assert_eq!(store.get(&kept.owner), Some(&kept));
+    }
+
+    #[test]
+    fn an_address_and_a_host_port_belong_to_one_attachment() {
+        let dir = TempDir::new().unwrap();
+        let mut store = Store::open(dir.path(), watch::channel(None).0).unwrap();
+        let port = |n| std::num::NonZeroU16::new(n).unwrap();
+        let mapping = |host_ip: Option<&str>, protocol| PortMapping {
+            host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+            host_port: port(80),
+            protocol,
+            container_port: port(8080),
+        };
+        let mut first = attachment("a", PortId::new(1).unwrap());
+        first.host_ports = vec![mapping(Some("192.0.2.1"), PortProtocol::Tcp)];
+        store.insert(first.clone()).unwrap();
+        store.insert(first.clone()).unwrap();
+
+        let second = attachment("b", PortId::new(2).unwrap());
+        let with = |mapping| Attachment { host_ports: vec![mapping], ..second.clone() };
+        let refused = store.insert(with(mapping(None, PortProtocol::Tcp))).unwrap_err().to_string();
+        let words = "host port 80/tcp leads to pod default/web already (192.0.2.1:80/tcp)";
+        assert!(refused.contains(words), "{refused}");
+        let same = Attachment { address: first.address, ..second.clone() };
+        assert!(matches!(store.insert(same).unwrap_err(), StoreError::AddressTaken { .. }));
+        assert_eq!(store.all().count(), 1);
+        store.insert(with(mapping(None, PortProtocol::Udp))).unwrap();
+        store.insert(with(mapping(Some("192.0.2.2"), PortProtocol::Tcp))).unwrap();
+    }
+
+    #[test]
+    fn files_of_the_first_release_are_read() {
+        let dir = TempDir::new().unwrap();
+        let mut store = Store::open(dir.path(), watch::channel(None).0).unwrap();
+        let kept = attachment("a", store.new_port().unwrap());
+        store.insert(kept.clone()).unwrap();
+        let path = store.path(&kept.owner);
+        let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        for key in ["host_ports", "bandwidth", "ipam"] {
+            assert!(json.as_object_mut().unwrap().remove(key).is_some(), "{key}");
+        }
+        fs::write(&path, json.to_string()).unwrap();
         let store = Store::open(dir.path(), watch::channel(None).0).unwrap();
         assert_eq!(store.get(&kept.owner), Some(&kept));
     }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::node::testns::TestNetns;
 
 mod harness;
+mod options;
 
 use harness::{Call, Node, Policy, Running};
 
@@ -196,7 +197,7 @@ fn without_a_dataplane_nothing_is_begun() {
     node.options.queues = None;
     let running = node.start();
     let pod = TestNetns::new().unwrap();
-    assert_eq!(code(&node.simple("STATUS", "", "")), 50);
+    assert_eq!(code(&node.simple("STATUS", "", "")), 51);
     let outcome = node.add("c1", &pod);
     assert_eq!(code(&outcome), 11);
     assert!(said(&outcome).contains("dataplane.sock"), "{outcome:?}");
@@ -340,6 +341,7 @@ fn what_is_no_pods_network_namespace_is_refused() {
             ifname: "eth0".to_owned(),
             netns: None,
             args: Default::default(),
+            ipam: None,
             config: node.config(),
         };
         let file = netns.map(|path| fs::File::open(path).unwrap());

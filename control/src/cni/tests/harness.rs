@@ -116,7 +116,7 @@ impl Node {
             ("CNI_CONTAINERID", call.id),
             ("CNI_IFNAME", "eth0"),
             ("CNI_NETNS", &call.netns),
-            ("CNI_PATH", "/opt/cni/bin"),
+            ("CNI_PATH", "/opt/cni/bin:/usr/lib/cni"),
             ("CNI_ARGS", call.args),
         ];
         let environment: Environment =
