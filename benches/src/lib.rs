@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use headrace_api::state::{
-    Encapsulation, Endpoint, Frontend, Peer, Port, PortId, Protocol, Service, Settings,
+    Bandwidth, Encapsulation, Endpoint, Frontend, Peer, Port, PortId, Protocol, Service, Settings,
 };
 use headrace_dataplane::flows::{CONTENT_VERSION, Flows};
 use headrace_dataplane::frames::{AreaId, Frame, Pool, Pools};
@@ -160,6 +160,7 @@ fn tables() -> headrace_dataplane::tables::Tables {
             superframes: true,
             label: String::new(),
             host_ports: Vec::new(),
+            bandwidth: Bandwidth::default(),
         };
         (port.id, (PortIndex(id as u16 + 1), port))
     };

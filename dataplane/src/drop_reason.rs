@@ -102,6 +102,10 @@ drop_reasons! {
     IcmpErrorMalformed = "icmp_error_malformed",
     /// Larger than the way allows, and must not be fragmented; the sender was told where it may be.
     TooBig = "too_big",
+    /// A pod sent more than its bandwidth limit allows.
+    EgressLimit = "egress_limit",
+    /// A pod was sent more than its bandwidth limit allows.
+    IngressLimit = "ingress_limit",
     /// The transmit ring was full.
     TxRingFull = "tx_ring_full",
     /// No chunk was free to build the frame in.

@@ -27,7 +27,7 @@ use crate::port::{Port, PortIndex, PortSet, Received};
 use crate::random::Random;
 use crate::stats::WorkerStats;
 use crate::superframe::Coalescer;
-use crate::tables::Tables;
+use crate::tables::{Nanos, Tables};
 pub use spawn::{Setup, SpawnError, WorkerHandle, spawn};
 pub use waiting::WaitingRoom;
 
@@ -107,6 +107,11 @@ impl Worker {
     pub fn with_random(mut self, random: Random) -> Self {
         self.state.random = random;
         self
+    }
+
+    /// Tells it the time for bandwidth limits; so exact it is needed once a turn only.
+    pub fn set_clock(&mut self, clock: Nanos) {
+        self.state.clock = clock;
     }
 
     /// Once around all ports.

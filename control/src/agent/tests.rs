@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use headrace_api::state::{Port, PortId};
+use headrace_api::state::{Bandwidth, Port, PortId};
 use tempfile::TempDir;
 
 use super::*;
@@ -74,6 +74,7 @@ fn ports() -> Ports {
         superframes: true,
         label: "default/web".into(),
         host_ports: Vec::new(),
+        bandwidth: Bandwidth::default(),
     };
     Arc::new(BTreeMap::from([(id, port)]))
 }

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use headrace_api::state::{Port, PortId};
-use headrace_cni::options::{Bandwidth, PortMapping};
+use headrace_api::state::{self, HostPort, Port, PortId, Protocol, RateLimit};
+use headrace_cni::options::{Bandwidth, Limit, PortMapping, PortProtocol};
 use headrace_wire::ethernet::MacAddr;
 use serde::{Deserialize, Serialize};
 
@@ -55,9 +55,26 @@ impl Attachment {
             path_mtu: None,
             superframes: self.superframes,
             label: self.label.clone(),
-            host_ports: Vec::new(),
+            host_ports: self.host_ports.iter().map(host_port).collect(),
+            bandwidth: state::Bandwidth {
+                ingress: self.bandwidth.ingress.map(rate_limit),
+                egress: self.bandwidth.egress.map(rate_limit),
+            },
         }
     }
+}
+
+fn rate_limit(limit: Limit) -> RateLimit {
+    RateLimit { rate: limit.rate, burst: limit.burst }
+}
+
+fn host_port(mapping: &PortMapping) -> HostPort {
+    let protocol = match mapping.protocol {
+        PortProtocol::Tcp => Protocol::Tcp,
+        PortProtocol::Udp => Protocol::Udp,
+        PortProtocol::Sctp => Protocol::Sctp,
+    };
+    HostPort { address: mapping.host_ip, port: mapping.host_port, protocol, pod_port: mapping.container_port }
 }
 
 /// The MAC address of the pod that has this address: locally administered, and the same whenever the address is given, so

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use headrace_cni::protocol::Request;
 use headrace_cni::{CniError, NetworkConfig};
-use tracing::debug;
+use tracing::{debug, info};
 
-use super::owner::Owner;
+use super::owner::{Owner, is_host_link};
 use super::server::Server;
 
 /// How long the dataplane may take to let go of a port. It gets along without: the link goes all the same.
@@ -36,7 +36,19 @@ impl Server {
             outcome = outcome.and(self.tear_down(owner, &config.name).await);
         }
         let reservations = self.pool(&config.name, move |pool| pool.retain(&valid)).await?;
-        outcome.and(Ok(reservations?))
+        outcome.and(Ok(reservations?)).and(self.remove_orphans().await)
+    }
+
+    /// Links that belong to no attachment of any network and to none that is being made: what a killed agent left.
+    async fn remove_orphans(&self) -> Result<(), CniError> {
+        let links = self.rtnl.links().await?;
+        let mut owned: BTreeSet<_> = self.store(|s| s.all().map(|a| a.host_link.clone()).collect()).await?;
+        owned.extend(self.turns.busy().iter().map(Owner::host_link));
+        for link in links.iter().filter(|l| is_host_link(&l.name) && !owned.contains(&l.name)) {
+            info!("link {} belongs to no pod: removed", link.name);
+            self.rtnl.delete_link(&link.name).await?;
+        }
+        Ok(())
     }
 
     /// Port, link, record, address. The address comes last: until then nobody else may have it. A step that fails does not

@@ -33,6 +33,12 @@ impl Owner {
     }
 }
 
+/// Whether a link has a name that [`Owner::host_link`] gives.
+pub(crate) fn is_host_link(name: &str) -> bool {
+    let digits = name.strip_prefix("hr").filter(|digits| digits.len() == 12);
+    digits.is_some_and(|digits| digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
+
 impl fmt::Display for Owner {
     /// As `host-local` names an owner.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,7 +61,10 @@ mod tests {
             Owner { container_id: id.to_owned(), ifname: ifname.to_owned() }.host_link()
         };
         assert_eq!(name("c1", "eth0"), name("c1", "eth0"));
-        assert_eq!(name("c1", "eth0").len(), 14);
+        assert!(is_host_link(&name("c1", "eth0")));
+        for other in ["headrace0", "hr0123456789aB", "hr0123456789abc", "hr", "eth0"] {
+            assert!(!is_host_link(other), "{other}");
+        }
         let names: std::collections::BTreeSet<_> = (0..10_000)
             .flat_map(|n| [name(&format!("c{n}"), "eth0"), name(&format!("c{n}"), "eth1")])
             .collect();

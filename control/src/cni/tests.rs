@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::node::testns::TestNetns;
 
+mod crash;
 mod harness;
 mod options;
 
@@ -324,10 +325,15 @@ fn collection_detaches_what_is_not_listed() {
     assert_eq!(code(&node.simple("GC", "", "")), 7);
     let mut config = node.config();
     config["cni.dev/valid-attachments"] = json!([{"containerID": "keep", "ifname": "eth0"}]);
+    for orphan in ["hr0123456789ab", "hrmine"] {
+        node.netns.command("ip", &format!("link add {orphan} type veth peer name p{orphan}"));
+    }
     node.call(&Call { verb: "GC", id: "", netns: String::new(), args: "", config }).unwrap();
     node.check("keep", &pod, &result).unwrap();
     assert_eq!((running.published().len(), node.reserved()), (1, vec!["10.244.3.2".to_owned()]));
     assert_eq!(other.command("ip", "-o link show").lines().count(), 1);
+    let links = node.netns.command("ip", "-o link show");
+    assert!(!links.contains("hr0123456789ab") && links.contains("hrmine"), "{links}");
 }
 
 #[test]

@@ -12,6 +12,12 @@ use super::owner::Owner;
 pub(crate) struct Turns(Mutex<HashMap<Owner, Arc<tokio::sync::Mutex<()>>>>);
 
 impl Turns {
+    /// Whose requests are in work or wait.
+    pub(crate) fn busy(&self) -> Vec<Owner> {
+        let turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.iter().filter(|(_, turn)| Arc::strong_count(turn) > 1).map(|(owner, _)| owner.clone()).collect()
+    }
+
     /// Waits until no other request of `owner` is going on; the next one waits for the returned guard.
     pub(crate) async fn take(&self, owner: &Owner) -> OwnedMutexGuard<()> {
         let turn = {

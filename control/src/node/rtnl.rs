@@ -88,6 +88,13 @@ impl Rtnl {
             .map(|message| message.map(|m| link_of(&m)))
     }
 
+    /// All links.
+    pub(crate) async fn links(&self) -> Result<Vec<Link>, RtnlError> {
+        let what = || "listing links".to_owned();
+        let all: Vec<_> = self.dump(|| self.handle.link().get().execute(), what).await?;
+        Ok(all.iter().map(link_of).collect())
+    }
+
     /// The link that holds this address, if there is one.
     pub(crate) async fn link_of_address(&self, address: IpAddr) -> Result<Option<Link>, RtnlError> {
         let what = || format!("looking for the link with address {address}");

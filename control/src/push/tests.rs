@@ -2,7 +2,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use headrace_api::state::{
-    Change, Encapsulation, Frontend, Port, PortId, Protocol, Resource, Service, Settings,
+    Bandwidth, Change, Encapsulation, Frontend, Port, PortId, Protocol, Resource, Service, Settings,
 };
 use headrace_api::{check, proto};
 use headrace_wire::vxlan::Vni;
@@ -307,6 +307,7 @@ fn port(n: u32) -> Port {
         superframes: true,
         label: String::new(),
         host_ports: Vec::new(),
+        bandwidth: Bandwidth::default(),
     }
 }
 

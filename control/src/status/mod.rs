@@ -81,7 +81,18 @@ pub struct Port {
     pub mtu: u32,
     pub mac: String,
     pub addresses: Vec<String>,
+    /// "192.0.2.1:8080/tcp -> 80".
+    pub host_ports: Vec<String>,
+    pub bandwidth: Bandwidth,
     pub counters: Counters,
+}
+
+/// Bandwidth: bits per second, 0 = no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub struct Bandwidth {
+    pub ingress: u64,
+    pub egress: u64,
 }
 
 /// PortCounters.
@@ -215,8 +226,17 @@ impl From<proto::PortStatus> for Port {
             mtu: m.mtu,
             mac: mac(&m.mac),
             addresses: m.addresses.iter().map(address).collect(),
+            host_ports: m.host_ports.iter().map(host_port).collect(),
+            bandwidth: m.bandwidth.unwrap_or_default().into(),
             counters: m.counters.unwrap_or_default().into(),
         }
+    }
+}
+
+impl From<proto::Bandwidth> for Bandwidth {
+    fn from(m: proto::Bandwidth) -> Self {
+        let rate = |limit: Option<proto::RateLimit>| limit.map_or(0, |limit| limit.rate);
+        Self { ingress: rate(m.ingress), egress: rate(m.egress) }
     }
 }
 
@@ -301,6 +321,17 @@ impl From<proto::Refusal> for Refusal {
 }
 
 /// Empty when the message holds no address.
+fn host_port(m: &proto::HostPort) -> String {
+    let protocol = match m.protocol() {
+        proto::Protocol::Tcp => "tcp",
+        proto::Protocol::Udp => "udp",
+        proto::Protocol::Sctp => "sctp",
+        proto::Protocol::Unspecified => "?",
+    };
+    let address = m.address.as_ref().map(|a| format!("{}:", address(a))).unwrap_or_default();
+    format!("{address}{}/{protocol} -> {}", m.port, m.pod_port)
+}
+
 fn address(message: &proto::Address) -> String {
     let octets = message.octets.as_slice();
     let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);

@@ -14,6 +14,7 @@ pub fn table(status: &Status, width: Option<u16>) -> String {
     section(&mut text, "", &summary(status));
     section(&mut text, "Attention", &attention(status));
     section(&mut text, "Ports", &tables.ports(status));
+    section(&mut text, "Host ports and limits", &promises(status));
     section(&mut text, "Why these modes", &reasons(status));
     section(&mut text, "Workers", &tables.workers(status));
     section(&mut text, "Drops", &tables.drops(status));
@@ -67,6 +68,25 @@ fn reasons(s: &Status) -> String {
     }
     let line = |(why, interfaces): (&str, Vec<&str>)| format!("  {}: {why}", interfaces.join(", "));
     interfaces.into_iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Host ports and limits of the pods that have some.
+fn promises(s: &Status) -> String {
+    let mut lines = Vec::new();
+    for port in &s.ports {
+        let mut parts = Vec::new();
+        if !port.host_ports.is_empty() {
+            parts.push(format!("host ports {}", port.host_ports.join(", ")));
+        }
+        let limits = [("receives", port.bandwidth.ingress), ("sends", port.bandwidth.egress)];
+        for (verb, rate) in limits.into_iter().filter(|(_, rate)| *rate > 0) {
+            parts.push(format!("{verb} at most {} bit/s", count(rate)));
+        }
+        if !parts.is_empty() {
+            lines.push(format!("  {}: {}", port.label, parts.join("; ")));
+        }
+    }
+    lines.join("\n")
 }
 
 struct Tables {

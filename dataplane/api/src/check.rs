@@ -5,12 +5,15 @@
 mod faults;
 mod service;
 
+use std::num::NonZeroU64;
+
 use ipnetwork::IpNetwork;
 
 use self::faults::Faults;
 use self::service::service;
 use crate::state::{
-    Change, Encapsulation, Generation, HostPort, Key, Peer, Port, Refusal, Resource, Settings,
+    Bandwidth, Change, Encapsulation, Generation, HostPort, Key, Peer, Port, RateLimit, Refusal, Resource,
+    Settings,
 };
 use crate::{API_VERSION, proto};
 
@@ -162,6 +165,7 @@ fn port(m: proto::Port) -> Result<Port, Vec<Refusal>> {
         mtu => f.fault("path_mtu", &format!("{mtu} is outside of {SMALLEST_PATH_MTU} to 65535 bytes")),
     };
     let host_ports = host_ports(&m.host_ports, &mut f);
+    let bandwidth = bandwidth(m.bandwidth.unwrap_or_default(), &mut f);
     let built = (|| {
         Some(Port {
             id: id?,
@@ -172,9 +176,24 @@ fn port(m: proto::Port) -> Result<Port, Vec<Refusal>> {
             superframes: m.superframes,
             label: m.label,
             host_ports,
+            bandwidth: bandwidth?,
         })
     })();
     f.finish(built)
+}
+
+fn bandwidth(m: proto::Bandwidth, f: &mut Faults) -> Option<Bandwidth> {
+    let mut limit = |field: &str, m: Option<proto::RateLimit>| {
+        let Some(m) = m else { return Some(None) };
+        let burst = NonZeroU64::new(m.burst);
+        match NonZeroU64::new(m.rate) {
+            Some(rate) => Some(Some(RateLimit { rate, burst })),
+            None => f.fault(field, "is 0 bits per second; leave the limit out, or want 1 or more"),
+        }
+    };
+    let (ingress, egress) =
+        (limit("bandwidth.ingress.rate", m.ingress), limit("bandwidth.egress.rate", m.egress));
+    Some(Bandwidth { ingress: ingress?, egress: egress? })
 }
 
 fn host_ports(messages: &[proto::HostPort], f: &mut Faults) -> Vec<HostPort> {

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::ops::RangeInclusive;
 
 use headrace_wire::ethernet::MacAddr;
@@ -126,6 +126,26 @@ pub struct Port {
     pub label: String,
     /// Ports of the node that lead to this pod.
     pub host_ports: Vec<HostPort>,
+    /// How much the pod may receive and send.
+    pub bandwidth: Bandwidth,
+}
+
+/// How much a pod may receive and send; `None` = as much as it can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// What the pod receives.
+    pub ingress: Option<RateLimit>,
+    /// What the pod sends.
+    pub egress: Option<RateLimit>,
+}
+
+/// A token bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Bits per second.
+    pub rate: NonZeroU64,
+    /// Bits that may pass at once; `None` = as the dataplane sees fit.
+    pub burst: Option<NonZeroU64>,
 }
 
 /// A port of the node that leads to a pod.

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU64};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, bounded};
-use headrace_api::state::{self, Encapsulation, Endpoint, Frontend, PortId, Protocol, Settings};
+use headrace_api::state::{
+    self, Bandwidth, Encapsulation, Endpoint, Frontend, PortId, Protocol, RateLimit, Settings,
+};
 use headrace_dataplane::drop_reason::DropReason;
 use headrace_dataplane::flows::Flows;
 use headrace_dataplane::frames::{AreaId, Pool, Pools};
@@ -202,7 +204,7 @@ fn tables(choice: u8, variant: u8, generation: u32) -> Tables {
     let settings = settings(choice, variant);
     let mut ports = BTreeMap::new();
     for port in (2..PORTS).filter(|port| variant != 2 || *port != 3) {
-        ports.insert(PortId::new(port as u32).unwrap(), (PortIndex(port as u16), pod(port)));
+        ports.insert(PortId::new(port as u32).unwrap(), (PortIndex(port as u16), pod(port, choice)));
     }
     let peers: BTreeMap<_, _> = PEERS.iter().map(|p| (p.0.to_string(), peer(p))).collect();
     let asked = BTreeSet::from([Ipv4Addr::new(192, 0, 2, 77)]);
@@ -232,7 +234,19 @@ fn settings(choice: u8, variant: u8) -> Settings {
     }
 }
 
-fn pod(port: usize) -> state::Port {
+/// In worlds with this bit one pod may send almost nothing, and another one receive almost nothing.
+const LIMITED: u8 = 0x40;
+
+fn bandwidth(port: usize, choice: u8) -> Bandwidth {
+    let one_bit = Some(RateLimit { rate: NonZeroU64::MIN, burst: Some(NonZeroU64::MIN) });
+    match port {
+        2 if choice & LIMITED != 0 => Bandwidth { ingress: None, egress: one_bit },
+        3 if choice & LIMITED != 0 => Bandwidth { ingress: one_bit, egress: None },
+        _ => Bandwidth::default(),
+    }
+}
+
+fn pod(port: usize, choice: u8) -> state::Port {
     state::Port {
         id: PortId::new(port as u32).unwrap(),
         interface: format!("pod{port}"),
@@ -242,6 +256,7 @@ fn pod(port: usize) -> state::Port {
         superframes: CAPABILITIES[port].superframes,
         label: String::new(),
         host_ports: Vec::new(),
+        bandwidth: bandwidth(port, choice),
     }
 }
 

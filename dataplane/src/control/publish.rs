@@ -71,6 +71,7 @@ fn changed(services: &Services, changes: &[ServiceChange]) -> Option<Services> {
 
 /// The snapshot to publish, which shares what did not change; `None` when nothing did.
 fn next(current: &Tables, mut built: Tables) -> Option<Tables> {
+    Arc::make_mut(&mut built.ports).keep_buckets(&current.ports);
     let same = share(&current.ports, &mut built.ports)
         & share(&current.routes, &mut built.routes)
         & share(&current.peers, &mut built.peers)

@@ -81,6 +81,8 @@ fn pod(r: &Reconciler, port: &Port) -> proto::PortStatus {
         problem: state.problem,
         mac: port.mac.0.to_vec(),
         addresses: port.addresses.iter().map(|a| (*a).into()).collect(),
+        host_ports: port.host_ports.iter().map(Into::into).collect(),
+        bandwidth: Some(port.bandwidth.into()),
         ..device("pod", &port.interface, r.kernel.view().link(&port.interface))
     };
     match r.ports.pod(port.id) {

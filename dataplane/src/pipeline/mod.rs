@@ -8,6 +8,7 @@ pub mod flow;
 pub mod hop;
 pub mod icmp_error;
 pub mod ingress;
+pub mod limit;
 pub mod output;
 pub mod own;
 pub mod refuse;
@@ -23,7 +24,7 @@ use crate::flows::{Flows, Seconds};
 use crate::frames::Pools;
 use crate::random::Random;
 use crate::stats::WorkerStats;
-use crate::tables::{Node, Tables};
+use crate::tables::{Nanos, Node, Tables};
 
 /// What stages may look at and change besides the packets themselves.
 pub struct Context<'a> {
@@ -52,6 +53,8 @@ pub struct State {
     pub random: Random,
     /// Identification of the next packet that the dataplane makes itself.
     pub ip_id: u16,
+    /// Time of this turn, for bandwidth limits.
+    pub clock: Nanos,
     /// How many ICMP errors may still be sent.
     pub icmp_budget: refuse::Budget,
 }
@@ -73,5 +76,6 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
     route::run(burst, cx); //      way out and next hop, anew when routes changed
     hop::run(burst, cx); //        time to live, size
     refuse::run(burst, cx); //     ICMP errors to senders
+    limit::run(burst, cx); //      bandwidth of pods
     rewrite::run(burst, cx); //    addresses, ports, time to live
 }

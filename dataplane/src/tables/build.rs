@@ -10,7 +10,9 @@ use ipnetwork::{IpNetwork, Ipv4Network};
 
 use super::routes::{Route, Routes};
 use super::services::{FrontendKey, Service, Services};
-use super::{HopIndex, Hops, Node, POD_GATEWAY, Peer, PeerIndex, Peers, PodPort, Ports, SnatPorts, Tables};
+use super::{
+    Bucket, HopIndex, Hops, Node, POD_GATEWAY, Peer, PeerIndex, Peers, PodPort, Ports, SnatPorts, Tables,
+};
 use crate::port::PortIndex;
 
 /// What the kernel says of this node, kept up to date from rtnetlink.
@@ -155,9 +157,11 @@ fn ports(wanted: &BTreeMap<PortId, (PortIndex, state::Port)>) -> Ports {
             addresses: port.addresses.iter().filter_map(|a| v4(*a)).collect(),
             superframes: port.superframes,
             path_mtu: port.path_mtu,
+            ingress: port.bandwidth.ingress.map(|limit| Arc::new(Bucket::new(limit))),
+            egress: port.bandwidth.egress.map(|limit| Arc::new(Bucket::new(limit))),
         });
     }
-    Ports(ports)
+    Ports::new(ports)
 }
 
 fn routes(node: &Node, wanted: &Wanted<'_>, facts: &KernelFacts, peers: &Peers) -> Routes {

@@ -5,6 +5,7 @@
 //! nothing is IPv6 yet: the contract carries both families, the builder takes the IPv4 part.
 
 pub mod build;
+pub mod limit;
 pub mod routes;
 pub mod services;
 
@@ -17,6 +18,7 @@ use headrace_wire::vxlan::Vni;
 use ipnetwork::Ipv4Network;
 
 use crate::port::PortIndex;
+pub use limit::{Bucket, Nanos};
 pub use routes::{Route, Routes};
 pub use services::Services;
 
@@ -112,17 +114,46 @@ pub struct PodPort {
     pub superframes: bool,
     /// Largest IP packet when they may not, and towards the wire; bytes.
     pub path_mtu: Option<u16>,
+    /// How much it may receive.
+    pub ingress: Option<Arc<Bucket>>,
+    /// How much it may send.
+    pub egress: Option<Arc<Bucket>>,
 }
 
-/// Pod ports by slot; slots of the host link and the uplink are empty.
+/// Pod ports by slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ports(pub Vec<Option<PodPort>>);
+pub struct Ports {
+    /// Slots of the host link and the uplink are empty.
+    pub slots: Vec<Option<PodPort>>,
+    /// Whether any of them has a bandwidth limit.
+    pub limited: bool,
+}
 
 impl Ports {
+    /// The pod ports in these slots.
+    pub fn new(slots: Vec<Option<PodPort>>) -> Self {
+        let limited = slots.iter().flatten().any(|pod| pod.ingress.is_some() || pod.egress.is_some());
+        Self { slots, limited }
+    }
+
     /// The pod port in a slot.
     #[inline]
     pub fn get(&self, index: PortIndex) -> Option<&PodPort> {
-        self.0.get(usize::from(index.0))?.as_ref()
+        self.slots.get(usize::from(index.0))?.as_ref()
+    }
+
+    /// Takes over the buckets of a snapshot before, where pod and limit are the same: they are not full again.
+    pub fn keep_buckets(&mut self, before: &Self) {
+        for (slot, pod) in self.slots.iter_mut().enumerate() {
+            let before = before.slots.get(slot).and_then(Option::as_ref);
+            if let (Some(pod), Some(before)) = (pod, before)
+                && pod.mac == before.mac
+                && (&pod.ingress, &pod.egress) == (&before.ingress, &before.egress)
+            {
+                pod.ingress.clone_from(&before.ingress);
+                pod.egress.clone_from(&before.egress);
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::{Closed, Shared, Worker, WorkerId};
 use crate::frames::Pools;
 use crate::port::{Port, PortIndex};
 use crate::stats::WorkerStats;
+use crate::tables::Nanos;
 
 /// How often flows are looked at for expiry.
 const TICK: Duration = Duration::from_millis(10);
@@ -172,6 +173,7 @@ fn run(mut worker: Worker, mut pace: Pace, inbox: &Receiver<Command>, waker: &Ow
     let (mut next_tick, mut next_second) = (time, time);
     let step = (worker.shared.flows.map().buckets() / TICKS_PER_SWEEP).max(1);
     loop {
+        worker.set_clock(Nanos(time.as_nanos() as u64));
         let turn = worker.turn(time.as_secs() as u32);
         if pace.rest(turn.frames > 0 || turn.pending, turn.waiting) {
             worker.stats.hot().sleeps.add(1);

@@ -1,5 +1,6 @@
 //! Who sends what, what comes out where, what is dropped why.
 
+mod bandwidth;
 mod cluster;
 mod coalescing;
 mod connections;

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 
 use headrace_api::state::{
-    Change, Encapsulation, Endpoint, Frontend, Peer, Port, PortId, Protocol, Resource, Service, Settings,
+    Bandwidth, Change, Encapsulation, Endpoint, Frontend, Peer, Port, PortId, Protocol, Resource, Service,
+    Settings,
 };
 use headrace_api::{API_VERSION, check, proto};
 use headrace_dataplane::port::PortIndex;
@@ -158,6 +159,7 @@ fn pod(at: At, address: &str, superframes: bool) -> (PortIndex, Port) {
         superframes,
         label: format!("walk/{at:?}"),
         host_ports: Vec::new(),
+        bandwidth: Bandwidth::default(),
     };
     (at.port(), port)
 }

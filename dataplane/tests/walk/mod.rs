@@ -22,7 +22,7 @@ use headrace_dataplane::frames::{AreaId, Pool, Pools};
 use headrace_dataplane::port::memory::{MemoryPort, Outside};
 use headrace_dataplane::port::{Capabilities, PortIndex};
 use headrace_dataplane::stats::{Counter, Hot, WorkerStats};
-use headrace_dataplane::tables::Tables;
+use headrace_dataplane::tables::{Nanos, Tables};
 use headrace_dataplane::worker::{Shared, Worker};
 use headrace_flowmap::{Entry, FlowMap, Geometry};
 
@@ -73,6 +73,8 @@ impl Plan {
 pub(crate) struct World {
     pub(crate) desired: Desired,
     pub(crate) now: Seconds,
+    /// For bandwidth limits.
+    pub(crate) clock: Nanos,
     pub(crate) asked: Receiver<Ipv4Addr>,
     /// Packets that wait for a neighbour: their chunks are in hand.
     pub(crate) waiting: u32,
@@ -119,6 +121,7 @@ impl World {
             nodes: (0..plan.workers).map(node).collect(),
             desired: plan.desired,
             now: 1000,
+            clock: Nanos(1_000_000_000_000),
             asked,
             waiting: 0,
             shared,
@@ -142,8 +145,11 @@ impl World {
     fn publish(&mut self, change: impl FnOnce(&mut Desired), generation: u32) {
         let before = self.desired.clone();
         change(&mut self.desired);
-        let services = self.desired.services(Some(&before), &self.shared.tables.load().services);
-        self.shared.tables.store(Arc::new(self.desired.tables(services, generation)));
+        let current = self.shared.tables.load_full();
+        let services = self.desired.services(Some(&before), &current.services);
+        let mut tables = self.desired.tables(services, generation);
+        Arc::make_mut(&mut tables.ports).keep_buckets(&current.ports);
+        self.shared.tables.store(Arc::new(tables));
     }
 
     /// Sends packets into the first worker by one place, in one burst.
@@ -172,6 +178,7 @@ impl World {
     /// Lets a worker turn until nothing comes in, and takes what comes out.
     #[track_caller]
     pub(crate) fn turn(&mut self, worker: usize) -> Outcome {
+        self.nodes[worker].worker.set_clock(self.clock);
         while self.nodes[worker].worker.turn(self.now).frames > 0 {}
         self.outcome(worker)
     }

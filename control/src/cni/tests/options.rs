@@ -95,7 +95,10 @@ fn a_host_port_leads_to_one_pod_until_that_goes() {
 
     let host_ports: Vec<_> = running.published().values().flat_map(|port| port.host_ports.clone()).collect();
     assert_eq!(host_ports.len(), 2);
-    assert_eq!((host_ports[0].port.get(), host_ports[0].pod_port.get(), host_ports[0].address), (8080, 80, None));
+    assert_eq!(
+        (host_ports[0].port.get(), host_ports[0].pod_port.get(), host_ports[0].address),
+        (8080, 80, None)
+    );
     let before = running.published();
     drop(running);
     let running = node.start();
@@ -156,10 +159,12 @@ fn the_host_local_plugin_can_give_addresses() {
         return;
     }
     let data = node.state("host-local");
-    let ipam = |subnet: &str| json!({
-        "cniVersion": "1.0.0",
-        "ipam": {"type": "host-local", "subnet": subnet, "dataDir": data},
-    });
+    let ipam = |subnet: &str| {
+        json!({
+            "cniVersion": "1.0.0",
+            "ipam": {"type": "host-local", "subnet": subnet, "dataDir": data},
+        })
+    };
     let result = add_with(&node, "c1", &pod, &ipam("10.244.3.0/24")).unwrap();
     assert_eq!(result["ips"][0]["address"], "10.244.3.2/32");
     assert_eq!(node.reserved(), Vec::<String>::new(), "our own pool has no part in it");

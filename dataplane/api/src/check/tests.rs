@@ -15,6 +15,10 @@ fn port() -> proto::Port {
             protocol: proto::Protocol::Udp.into(),
             pod_port: 80,
         }],
+        bandwidth: Some(proto::Bandwidth {
+            ingress: None,
+            egress: Some(proto::RateLimit { rate: 10_000_000, burst: 0 }),
+        }),
     }
 }
 
@@ -182,4 +186,13 @@ fn every_fault_of_a_service_is_named() {
         assert_eq!(found.len(), 1, "{expected}: {found:?}");
         assert!(found[0].starts_with(expected), "{expected}: {found:?}");
     }
+}
+
+#[test]
+fn a_limit_of_nothing_is_refused() {
+    let none = Some(proto::RateLimit { rate: 0, burst: 8 });
+    let bandwidth = Some(proto::Bandwidth { ingress: none, egress: none });
+    let refused = refusals(proto::resource::Kind::Port(proto::Port { bandwidth, ..port() }));
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert!(refused[0].contains("bandwidth.ingress.rate: is 0 bits per second"), "{refused:?}");
 }

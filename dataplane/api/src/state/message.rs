@@ -1,13 +1,13 @@
 //! Back from checked resources to messages.
 
 use std::net::IpAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use ipnetwork::IpNetwork;
 
 use super::{
-    Encapsulation, Endpoint, Frontend, FrontendAddress, HostPort, Key, Peer, Port, Protocol, Refusal,
-    Resource, Service, Settings, TrafficPolicy,
+    Bandwidth, Encapsulation, Endpoint, Frontend, FrontendAddress, HostPort, Key, Peer, Port, Protocol,
+    RateLimit, Refusal, Resource, Service, Settings, TrafficPolicy,
 };
 use crate::proto;
 
@@ -71,7 +71,20 @@ impl From<&Port> for proto::Port {
             superframes: p.superframes,
             label: p.label.clone(),
             host_ports: p.host_ports.iter().map(Into::into).collect(),
+            bandwidth: (p.bandwidth != Bandwidth::default()).then(|| p.bandwidth.into()),
         }
+    }
+}
+
+impl From<Bandwidth> for proto::Bandwidth {
+    fn from(b: Bandwidth) -> Self {
+        Self { ingress: b.ingress.map(Into::into), egress: b.egress.map(Into::into) }
+    }
+}
+
+impl From<RateLimit> for proto::RateLimit {
+    fn from(limit: RateLimit) -> Self {
+        Self { rate: limit.rate.get(), burst: limit.burst.map_or(0, NonZeroU64::get) }
     }
 }
 

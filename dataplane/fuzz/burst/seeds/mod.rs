@@ -54,6 +54,7 @@ pub(crate) fn all() -> Vec<Seed> {
     seeds.extend(hostile::errors());
     seeds.extend(sizes::fragments());
     seeds.extend(sizes::superframes());
+    seeds.extend(sizes::limits());
     seeds.extend(flows::services());
     seeds.extend(flows::changes());
     seeds

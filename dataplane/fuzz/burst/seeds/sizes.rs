@@ -88,6 +88,18 @@ pub(super) fn fragments() -> Vec<Seed> {
     ]
 }
 
+/// In a world in which the first pod may send one frame, and the second one receive one.
+pub(super) fn limits() -> Vec<Seed> {
+    let to_first = op(udp(HOST, NODE, P1));
+    let to_second = op(udp(HOST, NODE, P2));
+    let from_first = op(udp(POD1, P1, P3));
+    vec![(
+        "bandwidth",
+        66,
+        vec![from_first.clone(), from_first, to_first, to_second.clone(), to_second, TURN],
+    )]
+}
+
 pub(super) fn superframes() -> Vec<Seed> {
     let big = |style, place, src, dst| op(Built { payload: 64_000, style, ..tcp(place, src, dst, PSH_ACK) });
     let segment = |number, payload, flags| {

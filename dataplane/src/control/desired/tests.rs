@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use headrace_api::state::{Encapsulation, Endpoint, Frontend, Protocol};
+use headrace_api::state::{Bandwidth, Encapsulation, Endpoint, Frontend, Protocol};
 use headrace_wire::ethernet::MacAddr;
 use headrace_wire::vxlan::Vni;
 use ipnetwork::IpNetwork;
@@ -44,6 +44,7 @@ fn port(id: u32, interface: &str, addresses: &[&str]) -> Port {
         superframes: true,
         label: String::new(),
         host_ports: Vec::new(),
+        bandwidth: Bandwidth::default(),
     }
 }
 

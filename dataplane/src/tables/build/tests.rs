@@ -1,6 +1,6 @@
 use std::num::NonZeroU16;
 
-use headrace_api::state::{Endpoint, Frontend, Peer, Port, Protocol};
+use headrace_api::state::{Bandwidth, Endpoint, Frontend, Peer, Port, Protocol};
 use headrace_wire::vxlan::Vni;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -73,6 +73,7 @@ fn port(slot: u16, address: Ipv4Addr) -> (PortId, (PortIndex, Port)) {
         superframes: slot.is_multiple_of(2),
         label: String::new(),
         host_ports: Vec::new(),
+        bandwidth: Bandwidth::default(),
     };
     (id, (PortIndex(slot + 2), port))
 }
@@ -204,7 +205,7 @@ proptest! {
             prop_assert_eq!(&addresses[..], &wanted.addresses[1..]);
             prop_assert_eq!((built.mac, built.superframes, built.path_mtu), (wanted.mac, wanted.superframes, wanted.path_mtu));
         }
-        let slots = tables.ports.0.iter().flatten().count();
+        let slots = tables.ports.slots.iter().flatten().count();
         prop_assert_eq!(slots, cluster.ports.len());
         prop_assert!(tables.ports.get(PortIndex::HOST).is_none() && tables.ports.get(PortIndex::UPLINK).is_none());
     }
