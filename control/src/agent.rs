@@ -21,6 +21,7 @@ use crate::config::AgentConfig;
 use crate::desired::{Derivation, NodeConfig, Problems};
 use crate::identity;
 use crate::objects::Objects;
+use crate::preflight::{self, Severity};
 use crate::push::{self, Pusher};
 use crate::report::Reports;
 use crate::seam::{NodeFacts, Ports, PortsWatch};
@@ -40,6 +41,7 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
     make_directory(&directories.state)?;
     let _only_one = lock(&directories.run)?;
     let vtep_mac = identity::vtep_mac(&directories.state, &config.node_name)?;
+    warn_of_limits();
     info!(node = config.node_name, run_dir = %directories.run.display(), "headrace-agent starts");
 
     let (objects_tx, objects) = watch::channel(None);
@@ -205,6 +207,20 @@ impl Reconciler {
         }
         self.shown = Some(identity);
     }
+}
+
+/// What `headracectl preflight` says of this node, as far as it is not as it should be.
+fn warn_of_limits() {
+    // It starts programs, for which nobody has to wait.
+    std::thread::spawn(|| {
+        for finding in preflight::of_node(&preflight::Options::default()).findings {
+            match finding.severity {
+                Severity::Ok | Severity::Note => {}
+                Severity::Warning => warn!("preflight: {}", finding.sentence()),
+                Severity::Error => error!("preflight: {}", finding.sentence()),
+            }
+        }
+    });
 }
 
 /// Others may look (headracectl, the CNI plugin), only root may change; sockets guard themselves.

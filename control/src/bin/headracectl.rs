@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use headrace_control::preflight::{self, PreflightArgs};
 use headrace_control::status::{self, Status, StatusError};
 
 const AFTER_HELP: &str = "\
@@ -11,6 +12,7 @@ Exit codes: 0 done, 1 error, 2 wrong use, 3 the daemon is away.
 
 Examples:
   headracectl status
+  headracectl preflight --uplink eth0 --workers 2
   headracectl --run-dir /run/headrace-b status -o json | jq '.ports[] | {interface, xdp_mode, why}'";
 
 /// Looks into the Headrace daemons of this node.
@@ -35,6 +37,9 @@ struct Cli {
 enum Command {
     /// What the dataplane does now: ports and their modes, workers, drops, frames, peers, flows
     Status(StatusArgs),
+
+    /// What this node can do for Headrace and what to do about the rest; exit code 4 = limits, 5 = it cannot run
+    Preflight(PreflightArgs),
 }
 
 #[derive(Args)]
@@ -57,7 +62,10 @@ enum Output {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let Command::Status(args) = cli.command;
+    let args = match cli.command {
+        Command::Status(args) => args,
+        Command::Preflight(args) => return preflight(&args),
+    };
     match status::fetch(&cli.run_dir).await {
         Ok(status) => print(&status, args.json || args.output == Output::Json),
         Err(error) => {
@@ -65,6 +73,14 @@ async fn main() -> ExitCode {
             ExitCode::from(if matches!(error, StatusError::Away(_)) { 3 } else { 1 })
         }
     }
+}
+
+fn preflight(args: &PreflightArgs) -> ExitCode {
+    let report = preflight::run(&args.options());
+    let text =
+        if args.json { serde_json::to_string_pretty(&report).unwrap_or_default() } else { report.text() };
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("{text}\n").as_bytes());
+    ExitCode::from(report.exit_code())
 }
 
 fn print(status: &Status, as_json: bool) -> ExitCode {

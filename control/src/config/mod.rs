@@ -27,6 +27,8 @@ A flag goes before the environment, the environment before the file.
 Examples:
   headrace-agent --node-name node-a --manifests /etc/headrace/manifests
   headrace-agent --config /etc/headrace/agent.toml --log json
+  headrace-agent install-cni      put the CNI plugin and its configuration in place; see --help behind it
+  headrace-agent uninstall-cni    take them away
   HEADRACE_NODE_NAME=node-a headrace-agent --manifests ./cluster --cluster-cidr 10.42.0.0/16";
 
 /// Feeds the Headrace dataplane of this node from Kubernetes objects and serves its CNI plugin.
@@ -144,15 +146,7 @@ pub enum NodePortAddress {
 }
 
 impl AgentConfig {
-    /// The configuration of this process, from its arguments, environment and file.
-    ///
-    /// # Errors
-    /// [`ConfigError`], also when help was asked for.
-    pub fn of_process() -> Result<Self, ConfigError> {
-        Self::parse_from_layers(std::env::args_os(), |name| std::env::var_os(name))
-    }
-
-    /// As [`AgentConfig::of_process`], from the given arguments (program name first) and environment.
+    /// The configuration that arguments (program name first), environment and file give.
     ///
     /// # Errors
     /// [`ConfigError`], also when help was asked for.
