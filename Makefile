@@ -4,13 +4,13 @@
 
 # What the build and the labs need from Debian.
 PACKAGES := clang llvm libbpf-dev linux-libc-dev pkg-config make gcc libc6-dev \
-	iproute2 iptables nftables ethtool iperf3 tcpdump iputils-ping procps util-linux
+	containernetworking-plugins iproute2 iptables nftables ethtool iperf3 tcpdump strace iputils-ping procps util-linux
 # Labs run two at a time: each measures on the same cores.
 LAB_THREADS ?= 2
 # A failed check says what and where; the way through the test harness adds nothing.
 export RUST_LIB_BACKTRACE ?= 0
 
-.PHONY: help deps build demo test fmt lint kube-proxy-oracle unit labs fuzz-replay bench clean-labs
+.PHONY: help deps build demo test fmt lint kube-proxy-oracle unit labs fuzz-replay bench bench-cni clean-labs
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ bench: ## cost of the pipeline in memory, in ns per packet (criterion)
 
 soak: build ## endpoints change every 50 ms under two hundred clients, for half a minute (root)
 	HEADRACE_SOAK_SECONDS=30 cargo test --release --locked -p headrace-lab --test labs -- endpoint_churn --nocapture
+
+bench-cni: build ## how long the CNI plugin takes, for pods one after another and fifty at once
+	target/release/headrace-lab cni-latency
 
 clean-labs: ## remove every lab of this machine, also what a crash has left
 	target/release/headrace-lab down --all

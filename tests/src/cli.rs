@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use headrace_lab::plan::NodeKind;
 use headrace_lab::state::lab_names;
-use headrace_lab::{Encapsulation, Lab, LabConfig, Wire, demo, interrupt};
+use headrace_lab::{Encapsulation, Lab, LabConfig, Wire, cni_latency, demo, interrupt};
 
 /// Nodes, a LAN and pods on this machine. Needs root.
 #[derive(Parser)]
@@ -60,6 +60,15 @@ enum Command {
         /// The command and its arguments.
         #[arg(last = true, required = true)]
         command: Vec<String>,
+    },
+    /// Measure how long the CNI plugin takes and print one table.
+    CniLatency {
+        /// Where the same is written as JSON.
+        #[arg(long, default_value = "target/cni-latency.json")]
+        json: PathBuf,
+        /// Pods, one after another and all at once.
+        #[arg(long, default_value_t = 50)]
+        pods: usize,
     },
     /// Measure Headrace beside the kernel's own path and print one table.
     Demo {
@@ -132,6 +141,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Down { name, .. } => down(&name)?,
         Command::Status { name, output } => status(&name, output)?,
         Command::Exec { name, space, command } => exec(&name, &space, &command)?,
+        Command::CniLatency { json, pods } => {
+            let sound = cni_latency::run(&cni_latency::Options { json, pods })?;
+            return Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::Demo { json, rounds, seconds, workers, wire } => {
             let sound = demo::run(&demo::Options { json, rounds, seconds, workers, wire })?;
             return Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });

@@ -9,6 +9,8 @@
 //! carries its name in the environment. So ending these processes and removing this directory leaves nothing behind, also
 //! when the process that made the lab is long dead.
 
+pub mod cni;
+pub mod cni_latency;
 pub mod command;
 pub mod config;
 pub mod counters;

@@ -3,7 +3,9 @@
 mod findings;
 mod support;
 
+mod bandwidth;
 mod churn;
+mod cni;
 mod command_line;
 mod connectivity;
 mod endpoint_churn;
@@ -11,6 +13,7 @@ mod full_table;
 mod hostile;
 mod kernel_node;
 mod kernel_pair;
+mod libcni;
 mod restart;
 mod service;
 mod uplink;
