@@ -181,7 +181,6 @@ fn tables() -> headrace_dataplane::tables::Tables {
     let frontend = Frontend::cluster_ip(SERVICE.into(), port(80), Protocol::Udp);
     let endpoint = Endpoint::ready(REMOTE.into(), port(8080));
     let service = Service::new("default/web:http", vec![frontend], vec![endpoint]);
-    let (frontends, service) = build::service(&service).expect("IPv4");
-    let added: Vec<_> = frontends.into_iter().map(|f| (f, Arc::clone(&service))).collect();
-    build::tables(&wanted, &facts, Services::default().with(&[], &added), 1)
+    let services = Services::default().with(&[], &build::service(&service));
+    build::tables(&wanted, &facts, services, 1)
 }

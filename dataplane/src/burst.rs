@@ -26,6 +26,8 @@ pub enum Verdict {
     Reply(Out),
     /// It waits until the MAC address of this next hop is known, and begins again.
     Wait(Ipv4Addr),
+    /// A later fragment that waits for the first one of its datagram, and begins again.
+    WaitForFirst,
     /// It ends here, and its sender is told.
     Refuse(IcmpError, DropReason),
     /// It ends here.

@@ -86,6 +86,14 @@ drop_reasons! {
     ToGateway = "to_gateway",
     /// A Service without endpoints; the sender was told port unreachable.
     NoEndpoint = "no_endpoint",
+    /// A Service of local traffic policy without endpoints on this node.
+    NoLocalEndpoint = "no_local_endpoint",
+    /// A cluster address at a port that its Service does not have; the sender was told port unreachable.
+    NoServicePort = "no_service_port",
+    /// A load balancer's address from outside of its source ranges.
+    SourceNotAllowed = "source_not_allowed",
+    /// A loopback address from elsewhere than the node itself.
+    LoopbackDestination = "loopback_destination",
     /// An address of the Service range that no Service holds.
     NoService = "no_service",
     /// TCP to a Service that begins in the middle of a connection.

@@ -8,6 +8,7 @@
 //!
 //! Workers share the tables (a snapshot, swapped atomically) and the flow table (lock-free reads), nothing else.
 
+mod fragments;
 mod pace;
 mod spawn;
 mod waiting;

@@ -9,6 +9,7 @@ use headrace_dataplane::port::Capabilities;
 use headrace_dataplane::port::memory::Sent;
 use headrace_wire::ipv4::is_valid_source;
 use headrace_wire::parse::{Fragment, Ipv4Packet, L4, parse_ipv4};
+use headrace_wire::sctp::crc32c;
 
 use super::packets::{fold, pseudo_header};
 use super::world::{
@@ -131,6 +132,11 @@ fn transport(bytes: &[u8], ip: &Ipv4Packet, checksum: Checksum) {
         (L4::IcmpEcho { .. } | L4::IcmpError { .. } | L4::Icmp { .. }, _) => {
             assert_eq!(fold(l4), 0xffff, "ICMP checksum: {:02x?}", &bytes[..bytes.len().min(80)]);
         }
+        (L4::Sctp { .. }, _) => {
+            let mut without = l4.to_vec();
+            without[8..12].fill(0);
+            assert_eq!(crc32c(&without).to_le_bytes(), l4[8..12], "SCTP checksum");
+        }
         (L4::Other | L4::Later, _) => {}
     }
 }
@@ -143,7 +149,7 @@ fn is_service(address: Ipv4Addr) -> bool {
 pub(crate) fn flows(flows: &Flows) {
     for entry in flows.map().iter() {
         let key = FlowKey::unpack(&entry.key).unwrap();
-        if key.kind == Kind::Fragments {
+        if key.kind != Kind::Ports {
             continue;
         }
         let partner = Flow::unpack(entry.slot, entry.value).partner_key(&key);

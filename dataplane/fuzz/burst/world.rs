@@ -308,8 +308,7 @@ fn services(variant: u8) -> Services {
         let frontend = Frontend::cluster_ip(address, NonZeroU16::new(port).unwrap(), protocol);
         let endpoints = endpoints.iter().map(|text| endpoint(text)).collect();
         let service = state::Service::new(format!("default/{last}:{port}"), vec![frontend], endpoints);
-        let (keys, service) = build::service(&service).unwrap();
-        insert.extend(keys.into_iter().map(|key| (key, Arc::clone(&service))));
+        insert.extend(build::service(&service));
     }
     Services::default().with(&[], &insert)
 }

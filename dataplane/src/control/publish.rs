@@ -6,8 +6,6 @@
 
 use std::sync::Arc;
 
-use headrace_api::state::Service;
-
 use super::desired::ServiceChange;
 use crate::random::Random;
 use crate::tables::build::{self, KernelFacts, Wanted};
@@ -57,14 +55,9 @@ pub fn first_generation() -> u32 {
 fn changed(services: &Services, changes: &[ServiceChange]) -> Option<Services> {
     let mut remove: Vec<FrontendKey> = Vec::new();
     let mut insert = Vec::new();
-    let ipv4 = |service: &Option<Arc<Service>>| service.as_deref().and_then(build::service);
     for change in changes {
-        if let Some((frontends, _)) = ipv4(&change.old) {
-            remove.extend(frontends);
-        }
-        if let Some((frontends, service)) = ipv4(&change.new) {
-            insert.extend(frontends.into_iter().map(|frontend| (frontend, Arc::clone(&service))));
-        }
+        remove.extend(change.old.as_deref().map(build::frontend_keys).unwrap_or_default());
+        insert.extend(change.new.as_deref().map(build::service).unwrap_or_default());
     }
     (!remove.is_empty() || !insert.is_empty()).then(|| services.with(&remove, &insert))
 }
@@ -75,9 +68,14 @@ fn next(current: &Tables, mut built: Tables) -> Option<Tables> {
     let same = share(&current.ports, &mut built.ports)
         & share(&current.routes, &mut built.routes)
         & share(&current.peers, &mut built.peers)
+        & share(&current.host_ports, &mut built.host_ports)
         & same_node(current, &mut built);
     if same && current.hops == built.hops {
         return None;
+    }
+    if !same {
+        // NodePort addresses or host ports may be others: UDP flows look whether they still go there.
+        built.services = built.services.with(&[], &[]);
     }
     if !same || !continues(&current.hops, &built.hops) {
         built.route_generation = current.route_generation.wrapping_add(1);

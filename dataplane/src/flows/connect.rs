@@ -3,6 +3,8 @@
 //! Inserting the reply's tuple is the reservation of the port: whoever inserts first has it, in every worker and across
 //! restarts.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use headrace_flowmap::{EvictionRank, Insert, Key, Slot, Value};
 use headrace_wire::ipv4::Protocol;
 use headrace_wire::nat::{Deltas, Rewrite};
@@ -39,8 +41,10 @@ pub struct Connection<'a> {
     pub out: Out,
     /// Generation of routes in which `out` was found.
     pub route_generation: u32,
-    /// Generation of Services when its endpoint was chosen; `None` when it is none to a Service.
-    pub service_generation: Option<u16>,
+    /// Whether its destination is a Service.
+    pub to_service: bool,
+    /// Generation of Services in which its destination was found.
+    pub service_generation: u32,
     /// What its first packet shows.
     pub seen: Seen,
 }
@@ -67,8 +71,9 @@ impl Flows {
             route_generation: connection.route_generation,
             seen: connection.seen,
             original: true,
-            service: connection.service_generation.is_some(),
-            service_generation: connection.service_generation.unwrap_or(0),
+            service: connection.to_service,
+            service_generation: connection.service_generation,
+            punted: false,
             slot: reply,
             mss: 0,
         };
@@ -100,6 +105,7 @@ impl Flows {
             self.map.update(slot, &key.pack(), |value| *value = follower.pack());
             self.map.touch(slot, &key.pack(), now);
         }
+        self.first_fragments.fetch_add(1, Relaxed);
     }
 
     /// Lets later fragments of a datagram follow nothing.
@@ -136,8 +142,9 @@ impl Flows {
                 mss: 0,
                 seen: Seen::NOTHING,
                 original: false,
-                service: connection.service_generation.is_some(),
+                service: connection.to_service,
                 service_generation: 0,
+                punted: false,
                 slot: Slot::from_raw(0),
             };
             match self.insert(&reply_key, &reply, now, stats) {
@@ -152,14 +159,18 @@ impl Flows {
     }
 
     fn insert(&self, key: &FlowKey, flow: &Flow, now: Seconds, stats: &Hot) -> Insert {
+        self.insert_value(key, flow.pack(), now, stats)
+    }
+
+    pub(super) fn insert_value(&self, key: &FlowKey, value: Value, now: Seconds, stats: &Hot) -> Insert {
         let packed = key.pack();
-        let inserted = self.map.insert(&packed, self.map.hash(&packed), flow.pack(), now, rank);
+        let inserted = self.map.insert(&packed, self.map.hash(&packed), value, now, rank);
         if let Insert::New { evicted, .. } = &inserted {
             stats.flows_inserted.add(1);
             if let Some(entry) = evicted {
                 stats.flows_evicted.add(1);
                 // A connection of which one direction is gone would be carried untranslated in the other.
-                if let Some(old) = FlowKey::unpack(&entry.key) {
+                if let Some(old) = FlowKey::unpack(&entry.key).filter(|old| old.kind == Kind::Ports) {
                     let partner = Flow::unpack(entry.slot, entry.value).partner_key(&old);
                     self.map.remove_key(&partner.pack());
                 }
@@ -172,13 +183,17 @@ impl Flows {
 /// Whether a connection of this key can be told apart by another source port or echo identifier.
 fn has_movable_port(key: &FlowKey) -> bool {
     let echo_request = key.protocol == Protocol::ICMP && key.tuple.src_port != 0;
-    key.kind == Kind::Ports
-        && (key.protocol == Protocol::TCP || key.protocol == Protocol::UDP || echo_request)
+    // First fragments of SCTP are known by their addresses alone.
+    let sctp = key.protocol == Protocol::SCTP && (key.tuple.src_port, key.tuple.dst_port) != (0, 0);
+    let has_port = matches!(key.protocol, Protocol::TCP | Protocol::UDP) || sctp || echo_request;
+    key.kind == Kind::Ports && has_port
 }
 
-/// Who goes first when the table is full: closed connections, then half-open ones, then the longest idle.
-fn rank(_: &Key, value: &Value, idle: u32) -> EvictionRank {
-    let seen = Flow::unpack(Slot::from_raw(0), *value).seen;
+/// Who goes first when the table is full: closed connections, then half-open ones and what is no connection, then the
+/// longest idle.
+fn rank(key: &Key, value: &Value, idle: u32) -> EvictionRank {
+    let is_connection = FlowKey::unpack(key).is_some_and(|key| key.kind == Kind::Ports);
+    let seen = if is_connection { Flow::unpack(Slot::from_raw(0), *value).seen } else { Seen::NOTHING };
     let class: u64 = if seen.has(Seen::RST) || seen.has(Seen::FIN) {
         2
     } else if !seen.has(Seen::DATA) {

@@ -19,6 +19,8 @@ pub enum Kind {
     Ports,
     /// The identification of a fragmented datagram: what was decided for its first fragment holds for the later ones.
     Fragments,
+    /// A client and a Service: not a flow, but the endpoint that the client keeps.
+    Affinity,
 }
 
 /// What tells flows apart.
@@ -56,6 +58,7 @@ impl FlowKey {
         let kind: u64 = match self.kind {
             Kind::Ports => 1,
             Kind::Fragments => 2,
+            Kind::Affinity => 3,
         };
         let t = &self.tuple;
         let first = kind << 40
@@ -75,6 +78,7 @@ impl FlowKey {
         let kind = match first >> 40 {
             1 => Kind::Ports,
             2 => Kind::Fragments,
+            3 => Kind::Affinity,
             _ => return None,
         };
         let tuple = Rewrite {
@@ -156,12 +160,15 @@ pub struct Flow {
     pub original: bool,
     /// Whether its destination was a Service.
     pub service: bool,
-    /// Generation of Services in which its endpoint was last found serving.
-    pub service_generation: u16,
+    /// Generation of Services in which its destination was last found right; counts for UDP alone.
+    pub service_generation: u32,
+    /// Fragments of a datagram that is the node's own: they go to its stack as they came.
+    pub punted: bool,
 }
 
 const ORIGINAL: u64 = 1;
 const SERVICE: u64 = 2;
+const PUNTED: u64 = 4;
 
 impl Flow {
     /// Whether addresses or ports change.
@@ -175,18 +182,36 @@ impl Flow {
         FlowKey { tuple: self.rewrite.reversed(), ..*key }
     }
 
+    /// That of a datagram which the node's own stack gets.
+    pub fn punted(fragments: &FlowKey) -> Self {
+        Self {
+            slot: Slot::from_raw(0),
+            rewrite: fragments.tuple,
+            deltas: deltas(0, 0),
+            out: Some(Out::Host),
+            route_generation: 0,
+            mss: 0,
+            seen: Seen::NOTHING,
+            original: false,
+            service: false,
+            service_generation: 0,
+            punted: true,
+        }
+    }
+
     /// As the table's five words:
     ///
     /// ```text
     /// 0  source address, destination address
     /// 1  source port, destination port, IPv4 delta, L4 delta
     /// 2  way out, generation of routes
-    /// 3  mss, flags (8), seen (8), generation of Services, 0 (16)
+    /// 3  mss, flags (8), seen (8), generation of Services
     /// 4  0
     /// ```
     pub fn pack(&self) -> Value {
         let r = &self.rewrite;
-        let flags = if self.original { ORIGINAL } else { 0 } | if self.service { SERVICE } else { 0 };
+        let flag = |is: bool, bit| if is { bit } else { 0 };
+        let flags = flag(self.original, ORIGINAL) | flag(self.service, SERVICE) | flag(self.punted, PUNTED);
         Value([
             u64::from(u32::from(r.src)) << 32 | u64::from(u32::from(r.dst)),
             u64::from(r.src_port) << 48
@@ -197,7 +222,7 @@ impl Flow {
             u64::from(self.mss) << 48
                 | flags << 40
                 | u64::from(self.seen.0) << 32
-                | u64::from(self.service_generation) << 16,
+                | u64::from(self.service_generation),
             0,
         ])
     }
@@ -220,7 +245,8 @@ impl Flow {
             original: w[3] >> 40 & ORIGINAL != 0,
             service: w[3] >> 40 & SERVICE != 0,
             seen: Seen((w[3] >> 32) as u8),
-            service_generation: (w[3] >> 16) as u16,
+            service_generation: w[3] as u32,
+            punted: w[3] >> 40 & PUNTED != 0,
         }
     }
 }

@@ -3,6 +3,7 @@
 use headrace_flowmap::{Cursor, Entry, Sweep};
 use headrace_wire::ipv4::Protocol;
 
+use super::affinity::Kept;
 use super::{Flow, FlowKey, Flows, Kind, Seconds, Seen};
 
 /// No flow goes before this many seconds: most entries need no second look.
@@ -31,8 +32,10 @@ fn due(flows: &Flows, entry: &Entry, now: Seconds) -> bool {
     }
     let Some(key) = FlowKey::unpack(&entry.key) else { return true };
     let flow = Flow::unpack(entry.slot, entry.value);
-    if key.kind == Kind::Fragments {
-        return idle >= FRAGMENTS;
+    match key.kind {
+        Kind::Fragments => return idle >= FRAGMENTS,
+        Kind::Affinity => return idle >= Kept::unpack(entry.value).timeout,
+        Kind::Ports => {}
     }
     let partner_key = flow.partner_key(&key).pack();
     let partner = flows.map.lookup(&partner_key, flows.map.hash(&partner_key));

@@ -5,16 +5,20 @@
 //! of the other direction is its rewrite reversed, so either finds the other. The table outlives the process; routes that
 //! an entry caches count only under the route generation they were found in, which is never one of an earlier process.
 
+mod affinity;
 mod connect;
 mod entry;
 mod expiry;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
 use headrace_flowmap::FlowMap;
 use headrace_wire::checksum::Delta;
 use headrace_wire::nat::Deltas;
 
+pub use affinity::Choice;
 pub use connect::{Connection, SourcePorts};
 pub use entry::{Flow, FlowKey, Kind, Seen};
 pub use expiry::Expiry;
@@ -22,7 +26,7 @@ pub use expiry::Expiry;
 use crate::tables::routes::Out;
 
 /// Version of what keys and values mean ([`FlowKey::pack`], [`Flow::pack`]); it must change with them.
-pub const CONTENT_VERSION: u32 = 1;
+pub const CONTENT_VERSION: u32 = 2;
 
 /// Seconds of the clock by which flows age. It must not jump back while the machine runs (CLOCK_BOOTTIME).
 pub type Seconds = u32;
@@ -30,17 +34,23 @@ pub type Seconds = u32;
 /// The flow table.
 pub struct Flows {
     map: FlowMap,
+    first_fragments: AtomicU32,
 }
 
 impl Flows {
     /// Over a table that was opened or made.
     pub fn new(map: FlowMap) -> Self {
-        Self { map }
+        Self { map, first_fragments: AtomicU32::new(0) }
     }
 
     /// The table beneath, for status and prefetching.
     pub fn map(&self) -> &FlowMap {
         &self.map
+    }
+
+    /// Changes whenever later fragments may follow a first one that was not known before.
+    pub fn first_fragments(&self) -> u32 {
+        self.first_fragments.load(Relaxed)
     }
 
     /// The flow of a packet. Marks it as used.
@@ -70,8 +80,8 @@ impl Flows {
         });
     }
 
-    /// Remembers that a UDP flow's endpoint was still serving under this generation of Services.
-    pub fn set_service_generation(&self, key: &FlowKey, flow: &mut Flow, generation: u16) {
+    /// Remembers that a UDP flow's destination was still right under this generation of Services.
+    pub fn set_service_generation(&self, key: &FlowKey, flow: &mut Flow, generation: u32) {
         flow.service_generation = generation;
         self.change(key, flow, |f| f.service_generation = generation);
     }

@@ -49,7 +49,8 @@ fn plain(key: FlowKey) -> Connection<'static> {
         source_ports: SourcePorts::OwnOrAny,
         out: Out::Host,
         route_generation: 7,
-        service_generation: None,
+        to_service: false,
+        service_generation: 3,
         seen: Seen::SYN,
     }
 }
@@ -107,14 +108,14 @@ proptest! {
 
     #[test]
     fn an_entry_unpacks_to_what_was_packed(
-        from in tuple(), to in tuple(), out in proptest::option::of(out()), words in any::<(u32, u16, u16, u8)>(),
-        original in any::<bool>(), service in any::<bool>(),
+        from in tuple(), to in tuple(), out in proptest::option::of(out()), words in any::<(u32, u16, u32, u8)>(),
+        original in any::<bool>(), service in any::<bool>(), punted in any::<bool>(),
     ) {
         let (route_generation, mss, service_generation, seen) = words;
         let slot = Slot::from_raw(5);
         let flow = Flow {
             slot, rewrite: to, deltas: Deltas::between(&from, &to), out, route_generation, mss, seen: Seen(seen),
-            original, service, service_generation,
+            original, service, service_generation, punted,
         };
         prop_assert_eq!(Flow::unpack(slot, flow.pack()), flow);
     }

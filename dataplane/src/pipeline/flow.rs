@@ -1,12 +1,14 @@
 //! Finds the flow of each packet and keeps its connection's state.
 
+use std::net::Ipv4Addr;
+
 use headrace_wire::Header;
 use headrace_wire::ethernet::EthernetHeader;
 use headrace_wire::ipv4::Protocol;
-use headrace_wire::parse::{Fragment, Ipv4Packet, L4};
+use headrace_wire::parse::{Ipv4Packet, L4};
 use headrace_wire::tcp::{self, TcpFlags};
 
-use super::Context;
+use super::{Context, fragment};
 use crate::burst::{Burst, Packet, Verdict};
 use crate::flows::{Flow, FlowKey, Seen};
 use crate::frames::Pools;
@@ -20,7 +22,8 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
     }
     for packet in burst.iter_mut().filter(|p| p.verdict == Verdict::Undecided) {
         packet.flow = find(packet, cx);
-        lead_fragments(packet, cx);
+        fragment::lead(packet, cx);
+        packet.verdict = punt(packet).unwrap_or(packet.verdict);
         let counter = match packet.flow {
             Some(_) => &cx.stats.hot().flow_hits,
             None => &cx.stats.hot().flow_misses,
@@ -45,7 +48,7 @@ pub fn find(packet: &Packet, cx: &mut Context<'_>) -> Option<(FlowKey, Flow)> {
             follow_tcp(packet, flags, &key, &mut flow, cx);
         }
         L4::Udp { .. } => {
-            if flow.service && flow.original && !endpoint_serves(&key, &mut flow, cx) {
+            if flow.original && !still_goes_there(&key, &mut flow, cx) {
                 cx.flows.end(&key, &flow);
                 return None;
             }
@@ -53,24 +56,15 @@ pub fn find(packet: &Packet, cx: &mut Context<'_>) -> Option<(FlowKey, Flow)> {
                 cx.flows.saw(&key, &mut flow, Seen::DATA);
             }
         }
-        L4::IcmpEcho { .. } | L4::IcmpError { .. } | L4::Icmp { .. } | L4::Other | L4::Later => {}
+        L4::Sctp { .. } | L4::IcmpEcho { .. } | L4::IcmpError { .. } => {}
+        L4::Icmp { .. } | L4::Other | L4::Later => {}
     }
     Some((key, flow))
 }
 
-/// What was decided for a first fragment holds for the later ones of its datagram, which have no ports; what was decided
-/// for an earlier datagram of the same identification does not.
-pub fn lead_fragments(packet: &Packet, cx: &mut Context<'_>) {
-    if packet.ip.fragment != Fragment::First {
-        return;
-    }
-    let fragments = FlowKey::of_fragments(&packet.ip);
-    match &packet.flow {
-        Some((key, flow)) if flow.translates(key) => {
-            cx.flows.follow_fragments(&fragments, flow, cx.now, cx.stats.hot());
-        }
-        _ => cx.flows.forget_fragments(&fragments),
-    }
+/// The verdict on a later fragment of a datagram that is the node's own.
+pub fn punt(packet: &Packet) -> Option<Verdict> {
+    packet.flow.filter(|(_, flow)| flow.punted).map(|_| Verdict::Punt)
 }
 
 /// A client that uses the ports of a closed connection again opens a new one: it may get another endpoint.
@@ -107,27 +101,27 @@ pub fn announced_mss(pools: &Pools, packet: &Packet) -> Option<u16> {
     Some(announced.max(LEAST_MSS))
 }
 
-/// UDP follows the endpoints of its Service; it is asked once per change of Services, not per packet.
-fn endpoint_serves(key: &FlowKey, flow: &mut Flow, cx: &mut Context<'_>) -> bool {
+/// UDP follows the endpoints of its Service, and a Service that comes to be at its destination; it is asked once per change
+/// of Services, not per packet.
+fn still_goes_there(key: &FlowKey, flow: &mut Flow, cx: &mut Context<'_>) -> bool {
     let generation = cx.tables.services.generation();
     if flow.service_generation == generation {
         return true;
     }
-    let frontend = frontend(&key.tuple.dst, key.tuple.dst_port, key.protocol);
-    let serves = cx
-        .tables
-        .services
-        .get(&frontend)
-        .is_some_and(|s| s.endpoints.is_empty() || s.serves((flow.rewrite.dst, flow.rewrite.dst_port)));
-    if serves {
+    let destination = frontend_key(key.tuple.dst, key.tuple.dst_port, key.protocol);
+    let goes_there = match cx.tables.frontend(cx.node, destination) {
+        Some(frontend) => frontend.service.keeps((flow.rewrite.dst, flow.rewrite.dst_port)),
+        None => !flow.service,
+    };
+    if goes_there {
         cx.flows.set_service_generation(key, flow, generation);
     }
-    serves
+    goes_there
 }
 
 /// The frontend key of a destination.
-pub fn frontend(address: &std::net::Ipv4Addr, port: u16, protocol: Protocol) -> FrontendKey {
-    FrontendKey { address: *address, port, protocol: protocol.0 }
+pub fn frontend_key(address: Ipv4Addr, port: u16, protocol: Protocol) -> FrontendKey {
+    FrontendKey { address, port, protocol: protocol.0 }
 }
 
 /// Whether a packet begins a TCP connection.

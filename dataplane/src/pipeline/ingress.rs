@@ -116,7 +116,11 @@ fn from_host(frame: &Frame, cx: &mut Context<'_>) -> Result<Admission, DropReaso
     if ether.dst.is_multicast() {
         return Err(DropReason::Multicast);
     }
-    let ip = inner_packet(&bytes[ETHERNET..], ether.l3_len)?;
+    let ip = parse_ipv4(&bytes[ETHERNET..], ether.l3_len).map_err(reason)?;
+    let within_node = ip.src.is_loopback() && ip.dst.is_loopback();
+    if !(within_node && cx.node.node_port_loopback) {
+        check_addresses(&ip)?;
+    }
     Ok(Admission::Packet(Admitted { tunnel: 0, peer: None, ip }))
 }
 
@@ -140,6 +144,9 @@ fn from_uplink(frame: &Frame, cx: &mut Context<'_>) -> Result<Admission, DropRea
     // Pods and the node itself are on this side: nobody on the wire may speak for them, not even in a known flow.
     if cx.node.pod_cidr.contains(outer.src) || cx.node.local.contains(&outer.src) {
         return Err(DropReason::SpoofedSource);
+    }
+    if outer.dst.is_loopback() {
+        return Err(DropReason::LoopbackDestination);
     }
     Ok(Admission::Packet(Admitted { tunnel: 0, peer: None, ip: outer }))
 }
@@ -183,13 +190,21 @@ fn decapsulate(frame: &Frame, outer: &Ipv4Packet, cx: &mut Context<'_>) -> Resul
 
 fn inner_packet(bytes: &[u8], l3_len: usize) -> Result<Ipv4Packet, DropReason> {
     let ip = parse_ipv4(bytes, l3_len).map_err(reason)?;
+    check_addresses(&ip).map(|()| ip)
+}
+
+fn check_addresses(ip: &Ipv4Packet) -> Result<(), DropReason> {
     if !is_valid_source(ip.src) {
         return Err(DropReason::InvalidSource);
     }
     if ip.dst.is_multicast() || ip.dst.is_broadcast() {
         return Err(DropReason::Multicast);
     }
-    Ok(ip)
+    // Addresses within a host shall not appear outside of it (RFC 1122 3.2.1.3); the host link may take them all the same.
+    if ip.dst.is_loopback() {
+        return Err(DropReason::LoopbackDestination);
+    }
+    Ok(())
 }
 
 fn answer_arp(frame: &Frame, gateways: &[Ipv4Addr], cx: &mut Context<'_>) -> Result<Admission, DropReason> {

@@ -5,15 +5,18 @@
 
 pub mod connect;
 pub mod flow;
+pub mod fragment;
 pub mod hop;
 pub mod icmp_error;
 pub mod ingress;
 pub mod limit;
+pub mod masquerade;
 pub mod output;
 pub mod own;
 pub mod refuse;
 pub mod rewrite;
 pub mod route;
+pub mod service;
 
 use std::net::Ipv4Addr;
 

@@ -28,6 +28,11 @@ pub fn run(
     cx: &mut Context<'_>,
 ) {
     for packet in burst.drain(..) {
+        let packet = match packet.verdict {
+            Verdict::WaitForFirst => waiting.fragments.enter(packet, cx),
+            _ => Some(packet),
+        };
+        let Some(packet) = packet else { continue };
         match packet.verdict {
             Verdict::Forward(out) | Verdict::Reply(out) => send(packet, out, ports, coalescer, cx),
             Verdict::Punt => {
@@ -37,7 +42,7 @@ pub fn run(
             Verdict::Wait(hop) => waiting.enter(hop, packet, cx),
             Verdict::Drop(reason) => end(packet.frame, reason, cx),
             Verdict::Refuse(_, reason) => end(packet.frame, reason, cx),
-            Verdict::Undecided => end(packet.frame, DropReason::NoRoute, cx),
+            Verdict::Undecided | Verdict::WaitForFirst => end(packet.frame, DropReason::NoRoute, cx),
         }
     }
     let stats = cx.stats;

@@ -23,9 +23,10 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
 fn answer(packet: &mut Packet, cx: &mut Context<'_>) -> Verdict {
     match packet.ip.l4 {
         L4::IcmpEcho { request: true, .. } if !packet.ip.is_fragment() => {}
-        L4::Tcp { .. } | L4::Udp { .. } => {
+        L4::Tcp { .. } | L4::Udp { .. } | L4::Sctp { .. } => {
             return Verdict::Refuse(IcmpError::PortUnreachable, DropReason::ToGateway);
         }
+        L4::Later if packet.ip.dst == cx.node.own => return Verdict::WaitForFirst,
         _ => return Verdict::Drop(DropReason::ToGateway),
     }
     let way = route::resolved(route::towards(packet.ip.src, Transit::Allowed, cx), cx);

@@ -71,7 +71,12 @@ fn answer(packet: &mut Packet, error: IcmpError, cx: &mut Context<'_>) -> Option
 
 /// A frame with the error; MAC addresses are filled in when it leaves.
 fn write(packet: &Packet, error: IcmpError, cx: &mut Context<'_>) -> Option<Frame> {
-    let from = if route::came_plain(packet) { cx.node.address } else { cx.node.own };
+    let from = match packet.ip.src {
+        _ if route::came_plain(packet) => cx.node.address,
+        // The node's stack takes packets to a loopback address only from one.
+        src if src.is_loopback() => packet.ip.dst,
+        _ => cx.node.own,
+    };
     let mut buffer = [0; EthernetHeader::LEN + ERROR_MAX_LEN];
     let ether = EthernetHeader::new(MacAddr::ZERO, MacAddr::ZERO, EtherType::IPV4);
     ether.put(&mut buffer).ok()?;

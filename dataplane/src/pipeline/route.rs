@@ -53,7 +53,7 @@ fn by_flow(packet: &mut Packet, cx: &mut Context<'_>) -> Verdict {
     {
         return Verdict::Forward(out);
     }
-    let answers = !flow.original || packet.peer.is_none();
+    let answers = !flow.original || flow.service || packet.peer.is_none();
     let transit = if answers { Transit::Allowed } else { Transit::Refused };
     let verdict = towards(flow.rewrite.dst, transit, cx);
     if let Verdict::Forward(out) = verdict {

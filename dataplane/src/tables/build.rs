@@ -1,5 +1,7 @@
 //! From desired state and kernel facts to tables: pure, off the hot path.
 
+mod service;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -9,11 +11,13 @@ use headrace_wire::ethernet::MacAddr;
 use ipnetwork::{IpNetwork, Ipv4Network};
 
 use super::routes::{Route, Routes};
-use super::services::{FrontendKey, Service, Services};
+use super::services::Services;
 use super::{
     Bucket, HopIndex, Hops, Node, POD_GATEWAY, Peer, PeerIndex, Peers, PodPort, Ports, SnatPorts, Tables,
 };
 use crate::port::PortIndex;
+
+pub use service::{frontend_keys, service};
 
 /// What the kernel says of this node, kept up to date from rtnetlink.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,22 +84,11 @@ pub fn tables(wanted: &Wanted<'_>, facts: &KernelFacts, services: Services, rout
         ports: Arc::new(ports(wanted.ports)),
         routes: Arc::new(routes),
         services,
+        host_ports: Arc::new(service::host_ports(wanted.ports.values().map(|(_, port)| port))),
         peers: Arc::new(peers),
         hops: Arc::new(hops),
         route_generation,
     }
-}
-
-/// The IPv4 part of a Service: its frontends and what they share. `None` when it has no IPv4 frontend.
-pub fn service(wanted: &state::Service) -> Option<(Vec<FrontendKey>, Arc<Service>)> {
-    let frontend = |f: &state::Frontend| {
-        let address = v4(f.address.ip()?)?;
-        Some(FrontendKey { address, port: f.port.get(), protocol: f.protocol.number() })
-    };
-    let endpoint = |e: &state::Endpoint| Some((v4(e.address)?, e.port.get()));
-    let frontends: Vec<_> = wanted.frontends.iter().filter_map(frontend).collect();
-    let endpoints = wanted.endpoints.iter().filter(|e| e.cluster).filter_map(endpoint).collect();
-    (!frontends.is_empty()).then(|| (frontends, Arc::new(Service { name: wanted.name.clone(), endpoints })))
 }
 
 fn node(settings: &Settings, facts: &KernelFacts) -> Option<Node> {
@@ -111,7 +104,6 @@ fn node(settings: &Settings, facts: &KernelFacts) -> Option<Node> {
         own: own_address(pod_cidr),
         pod_cidr,
         address,
-        local,
         vtep_mac: settings.vtep_mac,
         vxlan_port: settings.vxlan_port.get(),
         vni: settings.vni,
@@ -124,7 +116,20 @@ fn node(settings: &Settings, facts: &KernelFacts) -> Option<Node> {
             .collect(),
         service_ranges: v4_ranges(&settings.service_cidrs).collect(),
         snat_ports: SnatPorts::new(first, last, &facts.listening),
+        node_port_addresses: node_port_addresses(settings, &local),
+        node_port_loopback: settings.node_port_loopback,
+        masquerade_all: settings.masquerade_all,
+        local_sources: v4_ranges(&settings.local_sources).collect(),
+        local,
     })
+}
+
+/// Loopback addresses answer NodePorts only by a setting of their own.
+fn node_port_addresses(settings: &Settings, local: &BTreeSet<Ipv4Addr>) -> BTreeSet<Ipv4Addr> {
+    let ranges: Vec<_> = v4_ranges(&settings.node_port_ranges).collect();
+    let answers =
+        |address: &&Ipv4Addr| !address.is_loopback() && ranges.iter().any(|r| r.contains(**address));
+    local.iter().filter(answers).copied().collect()
 }
 
 fn peers(wanted: &Wanted<'_>, facts: &KernelFacts, hops: &mut Hops) -> Peers {
@@ -189,6 +194,7 @@ fn routes(node: &Node, wanted: &Wanted<'_>, facts: &KernelFacts, peers: &Peers) 
     for address in &node.local {
         routes.add_address(*address, Route::Host);
     }
+    routes.add_prefix(LOOPBACK, Route::Host);
     for address in [POD_GATEWAY, node.own] {
         routes.add_address(address, Route::Own);
     }
@@ -199,6 +205,9 @@ fn routes(node: &Node, wanted: &Wanted<'_>, facts: &KernelFacts, peers: &Peers) 
     }
     routes
 }
+
+/// Only the node itself may be reached by these, from itself (RFC 1122 3.2.1.3); ingress sees to it.
+const LOOPBACK: Ipv4Network = Ipv4Network::new_checked(Ipv4Addr::new(127, 0, 0, 0), 8).unwrap();
 
 fn is_cluster(settings: &Settings, range: &Ipv4Network) -> bool {
     settings.cluster_cidrs.contains(&IpNetwork::V4(*range))

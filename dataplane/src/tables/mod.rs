@@ -7,6 +7,7 @@
 pub mod build;
 pub mod limit;
 pub mod routes;
+pub mod service;
 pub mod services;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,8 +19,11 @@ use headrace_wire::vxlan::Vni;
 use ipnetwork::Ipv4Network;
 
 use crate::port::PortIndex;
+use services::FrontendKey;
+
 pub use limit::{Bucket, Nanos};
 pub use routes::{Route, Routes};
+pub use service::{Frontend, FrontendKind, Origin, Service};
 pub use services::Services;
 
 /// The pods' gateway address, the same on every node, as Calico has it.
@@ -42,6 +46,8 @@ pub struct Tables {
     pub routes: Arc<Routes>,
     /// Service frontends.
     pub services: Services,
+    /// Ports of the node that lead to pods of it; under the unspecified address those of all its addresses.
+    pub host_ports: Arc<HostPorts>,
     /// Peers, by the index that routes name.
     pub peers: Arc<Peers>,
     /// Hosts on the uplink's subnets, by the index that routes and flows name.
@@ -83,6 +89,28 @@ pub struct Node {
     pub service_ranges: Vec<Ipv4Network>,
     /// Source ports of translated traffic.
     pub snat_ports: SnatPorts,
+    /// Addresses of the node that answer NodePorts.
+    pub node_port_addresses: BTreeSet<Ipv4Addr>,
+    /// Whether NodePorts and pods' host ports answer on loopback addresses, to the node itself.
+    pub node_port_loopback: bool,
+    /// Whether pods are masqueraded towards clusterIPs.
+    pub masquerade_all: bool,
+    /// Sources that count as this node's pods; empty = nobody does.
+    pub local_sources: Vec<Ipv4Network>,
+}
+
+/// Ports of the node that lead to pods of it.
+pub type HostPorts = HashMap<FrontendKey, Frontend>;
+
+impl Node {
+    /// Whether an address is the node's own.
+    pub fn has(&self, address: Ipv4Addr) -> bool {
+        self.local.contains(&address) || address.is_loopback()
+    }
+
+    fn answers_node_ports(&self, address: Ipv4Addr) -> bool {
+        self.node_port_addresses.contains(&address) || self.node_port_loopback && address.is_loopback()
+    }
 }
 
 /// Source ports of translated traffic: a range without those that a process of the node listens on.
@@ -263,10 +291,27 @@ impl Tables {
             node: None,
             ports: Arc::default(),
             routes: Arc::default(),
-            services: Services::beginning_at(route_generation as u16),
+            services: Services::beginning_at(route_generation),
+            host_ports: Arc::default(),
             peers: Arc::default(),
             hops: Arc::default(),
             route_generation,
         }
+    }
+
+    /// What a destination leads to: a Service at exactly that address, else a NodePort, else a pod's host port.
+    pub fn frontend(&self, node: &Node, key: FrontendKey) -> Option<&Frontend> {
+        if let Some(frontend) = self.services.get(&key) {
+            return Some(frontend);
+        }
+        if !node.has(key.address) {
+            return None;
+        }
+        if node.answers_node_ports(key.address)
+            && let Some(frontend) = self.services.get(&key.at_node())
+        {
+            return Some(frontend);
+        }
+        self.host_ports.get(&key).or_else(|| self.host_ports.get(&key.at_node()))
     }
 }

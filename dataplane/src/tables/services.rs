@@ -1,11 +1,13 @@
-//! Service frontends and their endpoints.
+//! All Service frontends, by address, port and protocol.
 //!
-//! Frontends are spread over shards that snapshots share: a change copies the shards it touches. The rest of kube-proxy's
-//! behaviour (traffic policies, affinity, node ports, source ranges) belongs into [`Service`] and [`Service::choose`].
+//! They are spread over shards that snapshots share: a change copies the shards it touches, so its cost does not grow with
+//! a cluster of ten thousand Services. NodePorts stand under the unspecified address, once for all addresses of the node.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+
+use super::service::{Frontend, FrontendKind};
 
 const SHARDS: usize = 256;
 
@@ -20,88 +22,127 @@ pub struct FrontendKey {
     pub protocol: u8,
 }
 
-/// One port of a Service, IPv4.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// "namespace/name:port".
-    pub name: String,
-    /// Who may get new connections.
-    pub endpoints: Box<[(Ipv4Addr, u16)]>,
-}
-
-impl Service {
-    /// The endpoint for a new connection, evenly by `random`; `None` when there is none.
-    pub fn choose(&self, random: u64) -> Option<(Ipv4Addr, u16)> {
-        let count = self.endpoints.len() as u64;
-        // Multiply instead of divide: maps a uniform 32-bit number evenly onto 0..count.
-        let index = ((random & 0xffff_ffff) * count) >> 32;
-        self.endpoints.get(index as usize).copied()
-    }
-
-    /// Whether the endpoint may still get traffic of an existing UDP flow.
-    pub fn serves(&self, endpoint: (Ipv4Addr, u16)) -> bool {
-        self.endpoints.contains(&endpoint)
+impl FrontendKey {
+    /// The same port at whatever address of the node.
+    #[must_use]
+    pub const fn at_node(self) -> Self {
+        Self { address: Ipv4Addr::UNSPECIFIED, ..self }
     }
 }
 
-type Shard = HashMap<FrontendKey, Arc<Service>>;
+/// How many frontends an address has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// Those by which it is a clusterIP.
+    pub cluster: u32,
+    /// All others.
+    pub external: u32,
+}
+
+type Shard<K, V> = Arc<HashMap<K, V>>;
 
 /// All frontends of a snapshot.
 #[derive(Clone)]
 pub struct Services {
-    shards: Vec<Arc<Shard>>,
-    generation: u16,
+    frontends: Vec<Shard<FrontendKey, Frontend>>,
+    addresses: Vec<Shard<Ipv4Addr, Uses>>,
+    generation: u32,
 }
 
 impl Default for Services {
     fn default() -> Self {
-        Self { shards: vec![Arc::default(); SHARDS], generation: 0 }
+        let addresses = vec![Arc::default(); SHARDS];
+        Self { frontends: vec![Arc::default(); SHARDS], addresses, generation: 0 }
     }
 }
 
 impl Services {
     /// None yet. A process begins with a generation that flows of an earlier one do not have.
-    pub fn beginning_at(generation: u16) -> Self {
+    pub fn beginning_at(generation: u32) -> Self {
         Self { generation, ..Self::default() }
     }
 
-    /// The Service behind a frontend.
-    pub fn get(&self, key: &FrontendKey) -> Option<&Arc<Service>> {
-        self.shards[shard(key)].get(key)
+    /// The frontend of exactly that address.
+    pub fn get(&self, key: &FrontendKey) -> Option<&Frontend> {
+        self.frontends[shard_of_key(key)].get(key)
+    }
+
+    /// What an address is used for; nothing when no Service has it.
+    pub fn uses(&self, address: Ipv4Addr) -> Uses {
+        self.addresses[shard_of_address(address)].get(&address).copied().unwrap_or_default()
+    }
+
+    /// Whether any Service has a NodePort.
+    pub fn has_node_ports(&self) -> bool {
+        self.uses(Ipv4Addr::UNSPECIFIED).external > 0
     }
 
     /// Changes with every change of any Service: UDP flows that cached another one check their endpoint.
-    pub fn generation(&self) -> u16 {
+    pub fn generation(&self) -> u32 {
         self.generation
     }
 
     /// A copy with other frontends: removals first, then insertions.
-    pub fn with(&self, remove: &[FrontendKey], insert: &[(FrontendKey, Arc<Service>)]) -> Self {
+    #[must_use]
+    pub fn with(&self, remove: &[FrontendKey], insert: &[(FrontendKey, Frontend)]) -> Self {
         let mut next = self.clone();
         next.generation = self.generation.wrapping_add(1);
         for key in remove {
-            Arc::make_mut(&mut next.shards[shard(key)]).remove(key);
+            let gone = Arc::make_mut(&mut next.frontends[shard_of_key(key)]).remove(key);
+            next.count(key.address, gone.map(|f| f.kind), None);
         }
-        for (key, service) in insert {
-            Arc::make_mut(&mut next.shards[shard(key)]).insert(*key, Arc::clone(service));
+        for (key, frontend) in insert {
+            let shard = Arc::make_mut(&mut next.frontends[shard_of_key(key)]);
+            let gone = shard.insert(*key, frontend.clone());
+            next.count(key.address, gone.map(|f| f.kind), Some(frontend.kind));
         }
         next
     }
 
+    fn count(&mut self, address: Ipv4Addr, gone: Option<FrontendKind>, came: Option<FrontendKind>) {
+        if gone == came {
+            return;
+        }
+        let shard = Arc::make_mut(&mut self.addresses[shard_of_address(address)]);
+        let uses = shard.entry(address).or_default();
+        if let Some(kind) = gone {
+            *uses.of(kind) -= 1;
+        }
+        if let Some(kind) = came {
+            *uses.of(kind) += 1;
+        }
+        if *uses == Uses::default() {
+            shard.remove(&address);
+        }
+    }
+
     /// How many frontends there are.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|s| s.len()).sum()
+        self.frontends.iter().map(|s| s.len()).sum()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.shards.iter().all(|s| s.is_empty())
+        self.frontends.iter().all(|s| s.is_empty())
     }
 }
 
+impl Uses {
+    fn of(&mut self, kind: FrontendKind) -> &mut u32 {
+        if kind == FrontendKind::ClusterIp { &mut self.cluster } else { &mut self.external }
+    }
+}
+
+fn shard_of_key(key: &FrontendKey) -> usize {
+    spread(u64::from(u32::from(key.address)) << 32 | u64::from(key.port) << 8 | u64::from(key.protocol))
+}
+
+fn shard_of_address(address: Ipv4Addr) -> usize {
+    spread(u64::from(u32::from(address)))
+}
+
 /// Spreads neighbouring addresses and ports; need not resist anybody, since only the controller inserts.
-fn shard(key: &FrontendKey) -> usize {
-    let word = u64::from(u32::from(key.address)) << 32 | u64::from(key.port) << 8 | u64::from(key.protocol);
+fn spread(word: u64) -> usize {
     (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
 }
 

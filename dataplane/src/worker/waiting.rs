@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 
 use arrayvec::ArrayVec;
 
+use super::fragments::FragmentRoom;
 use crate::burst::{Burst, Packet, Verdict};
 use crate::drop_reason::DropReason;
 use crate::flows::Seconds;
@@ -22,6 +23,8 @@ const PATIENCE: Seconds = 3;
 #[derive(Default)]
 pub struct WaitingRoom {
     list: ArrayVec<Waiter, ROOM>,
+    /// Fragments that wait for something else.
+    pub fragments: FragmentRoom,
     /// The snapshot looked at last, by its address: nothing changes without a new one.
     looked_at: usize,
 }
@@ -47,14 +50,21 @@ impl WaitingRoom {
         self.list.push(Waiter { hop, packet, since: cx.now });
     }
 
-    /// Moves packets whose next hop has become known into the burst, to begin again. Returns whether any did.
+    /// Moves packets whose next hop has become known, and fragments that need not wait longer, into the burst. Returns
+    /// whether there are any.
     pub fn admit(&mut self, burst: &mut Burst, cx: &mut Context<'_>) -> bool {
+        self.admit_resolved(burst, cx);
+        self.fragments.admit(burst, cx);
+        !burst.is_empty()
+    }
+
+    fn admit_resolved(&mut self, burst: &mut Burst, cx: &mut Context<'_>) {
         // Remembered in every turn: the worker holds the last snapshot until it has the next, so no two of them that
         // follow each other lie at one address.
         let snapshot = std::ptr::from_ref(cx.tables).addr();
         let looked_at = std::mem::replace(&mut self.looked_at, snapshot);
         if self.list.is_empty() || looked_at == snapshot {
-            return false;
+            return;
         }
         let mut at = 0;
         while at < self.list.len() {
@@ -65,12 +75,11 @@ impl WaitingRoom {
             }
             burst.push(self.list.remove(at).packet);
         }
-        !burst.is_empty()
     }
 
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.list.is_empty() && self.fragments.is_empty()
     }
 
     /// Drops packets that have waited for too long.

@@ -4,7 +4,7 @@ use headrace_dataplane::drop_reason::DropReason;
 use headrace_flowmap::{FlowMap, Geometry};
 use headrace_wire::tcp::TcpFlags;
 
-use crate::walk::packet::{Body, HOST_UNREACHABLE, Packet, error, ping, syn, syn_ack, tcp, udp};
+use crate::walk::packet::{Body, HOST_UNREACHABLE, Packet, error, ping, sctp, syn, syn_ack, tcp, udp};
 use crate::walk::place::At::{self, NodeB, PodA, PodB, Wire};
 use crate::walk::{Plan, World};
 
@@ -18,7 +18,7 @@ fn a_connection_is_over_when_its_state_has_been_idle_for_so_long() {
     let (there, back) = (tcp(A, B), tcp(B, A));
     let open = [(PodA, syn(A, B)), (PodB, syn_ack(B, A)), (PodA, there.clone()), (PodB, back.clone())];
     let with = |more: &[(At, Packet)]| [open.as_slice(), more].concat();
-    let other = Packet { body: Body::Other(132), ports: (0, 0), ..udp(A, B) };
+    let other = Packet { body: Body::Other(47), ports: (0, 0), ..udp(A, B) };
     let cases = [
         ("SYN", vec![(PodA, syn(A, B))], 120),
         ("SYN and its answer", open[..2].to_vec(), 60),
@@ -32,6 +32,7 @@ fn a_connection_is_over_when_its_state_has_been_idle_for_so_long() {
         ("datagrams both ways", vec![(PodA, udp(A, B)), (PodB, udp(B, A))], 120),
         ("echo", vec![(PodA, ping("10.1.0.2", "10.1.0.3", 1))], 30),
         ("another protocol", vec![(PodA, other)], 600),
+        ("SCTP", vec![(PodA, sctp(A, B))], 600),
     ];
     for (name, packets, seconds) in cases {
         let mut w = World::new();

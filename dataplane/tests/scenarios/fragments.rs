@@ -2,10 +2,10 @@
 
 use headrace_dataplane::drop_reason::DropReason;
 
-use crate::walk::World;
 use crate::walk::oracle::{fragments, reassembled};
 use crate::walk::packet::{FRAGMENTATION_NEEDED, Packet, Sum, error, ping, tcp, udp};
 use crate::walk::place::At::{self, Host, NodeB, Plain, PodA, PodB, Wire};
+use crate::walk::{Plan, World};
 
 const A: &str = "10.1.0.2:4000";
 const B: &str = "10.1.0.3:80";
@@ -14,6 +14,11 @@ const VIP: &str = "10.96.0.1:80";
 
 fn hopped(list: &[Packet]) -> Vec<Packet> {
     list.iter().map(Packet::hop).collect()
+}
+
+fn in_order(mut list: Vec<Packet>) -> Vec<Packet> {
+    list.sort_by_key(|p| p.fragment.0);
+    list
 }
 
 fn both(at: At, list: &[Packet]) -> Vec<(At, Packet)> {
@@ -118,10 +123,12 @@ fn later_fragments_without_a_first_are_not_let_out_untranslated() {
     let mut w = World::with(|d| d.service("udp 10.96.0.1:80", &[FAR]));
     for whole in [udp(A, VIP), udp(A, "203.0.113.9:53")] {
         let later = fragments(&whole.data(3_000), 1400)[1].clone();
-        w.drop(PodA, &later, DropReason::FragmentUnknown);
+        w.waiting = 1;
+        w.send(PodA, [later]).is(&[], &[]);
+        w.waiting = 0;
+        w.pass_time_quietly(2);
+        w.turn(0).is(&[], &[DropReason::FragmentUnknown]);
     }
-    let sent = fragments(&udp("203.0.113.9:53", "192.168.7.10:61500").data(3_000), 1400);
-    w.pass(Wire, &sent[1], Host, &sent[1]);
 }
 
 #[test]
@@ -145,7 +152,102 @@ fn fragments_are_remembered_for_thirty_seconds() {
     w.pass_time(29);
     assert_eq!(w.flows(), 3);
     w.pass_time(1);
-    w.drop(PodA, &sent[1], DropReason::FragmentUnknown);
+    assert_eq!(w.flows(), 0);
+    w.waiting = 1;
+    w.send(PodA, &sent[1..2]).is(&[], &[]);
+}
+
+#[test]
+fn later_fragments_wait_for_their_first_one() {
+    let world = || {
+        World::with(|d| {
+            d.detect_pods();
+            d.service_at("u", &["udp 10.96.0.1:80", "node udp 30080"], &[FAR]);
+        })
+    };
+    // Through a Service, in every order.
+    let whole = udp(A, VIP).may_be_fragmented().data(4_000);
+    let sent = fragments(&whole, 1400);
+    for order in [[2, 1, 0], [1, 0, 2], [2, 0, 1], [1, 2, 0]] {
+        let mut w = world();
+        let mut out = Vec::new();
+        for (sent_so_far, index) in order.into_iter().enumerate() {
+            let first_is_there = order[..=sent_so_far].contains(&0);
+            w.waiting = if first_is_there { 0 } else { sent_so_far as u32 + 1 };
+            out.extend(w.send(PodA, &sent[index..=index]).all(NodeB));
+            out.extend(w.turn(0).all(NodeB));
+        }
+        assert_eq!(reassembled(&in_order(out)), whole.to(FAR).hop(), "{order:?}");
+    }
+    // A NodePort from outside, and the answer to it, which comes by a tunnel.
+    let mut w = world();
+    let whole = udp("203.0.113.9:5000", "192.168.7.10:30080").may_be_fragmented().data(3_000);
+    let mut sent = fragments(&whole, 1400);
+    sent.reverse();
+    let mut out = w.send(Wire, &sent).all(NodeB);
+    out.extend(w.turn(0).all(NodeB));
+    let seen = reassembled(&in_order(out));
+    assert_eq!(seen, whole.from(&format!("192.168.7.10:{}", seen.ports.0)).to(FAR).hop());
+    let mut back = fragments(&seen.back(), 1400);
+    back.reverse();
+    let mut out = w.send(NodeB, &back).all(Wire);
+    out.extend(w.turn(0).all(Wire));
+    assert_eq!(reassembled(&in_order(out)), whole.back().hop());
+}
+
+#[test]
+fn the_first_fragment_may_come_to_another_worker() {
+    let mut plan = Plan::new().desired(|d| d.service("udp 10.96.0.1:80", &[FAR]));
+    plan.workers = 2;
+    let mut w = plan.world();
+    let whole = udp(A, VIP).may_be_fragmented().data(2_000);
+    let sent = fragments(&whole, 1400);
+    w.waiting = 1;
+    w.send_to(1, PodA, &sent[1..]).is(&[], &[]);
+    let mut out = w.send_to(0, PodA, &sent[..1]).all(NodeB);
+    w.waiting = 0;
+    out.extend(w.turn(1).all(NodeB));
+    assert_eq!(reassembled(&out), whole.to(FAR).hop());
+}
+
+#[test]
+fn fragments_that_are_the_node_s_own_go_to_its_stack_as_they_came() {
+    let mut w = World::with(|d| {
+        d.detect_pods();
+        d.service_at("u", &["node udp 30080"], &[FAR]);
+    });
+    let sent = fragments(&udp("203.0.113.9:53", "192.168.7.10:9999").data(4_000), 1400);
+    for packet in &sent {
+        w.pass(Wire, packet, Host, packet);
+    }
+    // Out of order they wait for the first one, which says whose they are.
+    let sent = fragments(&udp("203.0.113.9:53", "192.168.7.10:9999").id(7).data(2_000), 1400);
+    w.waiting = 1;
+    w.send(Wire, &sent[1..]).is(&[], &[]);
+    w.waiting = 0;
+    let mut out = w.send(Wire, &sent[..1]).all(Host);
+    out.extend(w.turn(0).all(Host));
+    assert_eq!(out, sent);
+    // Without a first one they go there too, after a while.
+    let lost = fragments(&udp("203.0.113.9:53", "192.168.7.10:9999").id(8).data(2_000), 1400);
+    w.waiting = 1;
+    w.send(Wire, &lost[1..]).is(&[], &[]);
+    w.waiting = 0;
+    w.pass_time_quietly(2);
+    w.turn(0).is(&both(Host, &lost[1..]), &[]);
+}
+
+#[test]
+fn only_so_many_fragments_wait() {
+    let mut w = World::with(|d| d.service("udp 10.96.0.1:80", &[FAR]));
+    let later = |id| fragments(&udp(A, VIP).id(id).data(2_000), 1400)[1].clone();
+    w.waiting = 64;
+    let many: Vec<_> = (0..64).map(later).collect();
+    w.send(PodA, &many).is(&[], &[]);
+    w.drop(PodA, &later(64), DropReason::FragmentUnknown);
+    w.waiting = 0;
+    w.pass_time_quietly(2);
+    w.turn(0).is(&[], &[DropReason::FragmentUnknown; 64]);
 }
 
 impl World {

@@ -168,7 +168,8 @@ fn errors_about_nothing_known() {
     w.forward(PodB, &plain, PodA);
     let forged = error("10.1.0.3", "10.1.0.2", PORT_UNREACHABLE, 0, &udp("10.1.0.9:1", B));
     w.drop(PodB, &forged, DropReason::IcmpErrorUnrelated);
-    w.drop(PodA, &error("10.1.0.2", "10.96.0.1", PORT_UNREACHABLE, 0, &udp(VIP, A)), DropReason::NoService);
+    let to_service = error("10.1.0.2", "10.96.0.1", PORT_UNREACHABLE, 0, &udp(VIP, A));
+    w.drop(PodA, &to_service, DropReason::NoServicePort);
     let outside = error("10.1.0.2", "203.0.113.9", PORT_UNREACHABLE, 0, &udp(OUTSIDE, A));
     w.drop(PodA, &outside, DropReason::IcmpErrorUnrelated);
 }

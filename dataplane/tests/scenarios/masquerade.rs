@@ -100,10 +100,10 @@ fn ports_with_listeners_are_left_out_and_exhaustion_is_counted() {
 
 #[test]
 fn a_protocol_without_ports_has_one_pod_at_a_time() {
-    let sctp = |source: &str| Packet { body: Body::Other(132), ..udp(source, OUTSIDE).data(40) }.from(source);
+    let other = |source: &str| Packet { body: Body::Other(47), ..udp(source, OUTSIDE).data(40) }.from(source);
     let strip = |p: Packet| Packet { ports: (0, 0), ..p };
     let mut w = World::new();
-    let (one, other) = (strip(sctp(A)), strip(sctp(B)));
+    let (one, other) = (strip(other(A)), strip(other(B)));
     w.pass(PodA, &one, Wire, &strip(one.from("192.168.7.10").hop()));
     w.drop(PodB, &other, DropReason::SnatConflict);
     w.pass(Wire, &strip(one.from("192.168.7.10").back()), PodA, &strip(one.back().hop()));

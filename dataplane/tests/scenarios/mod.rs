@@ -1,10 +1,12 @@
 //! Who sends what, what comes out where, what is dropped why.
 
+mod affinity;
 mod bandwidth;
 mod cluster;
 mod coalescing;
 mod connections;
 mod fragments;
+mod frontends;
 mod gateway;
 mod hostile;
 mod icmp_errors;
@@ -14,4 +16,5 @@ mod node;
 mod resources;
 mod same_node;
 mod services;
+mod truth_table;
 mod tunnel;

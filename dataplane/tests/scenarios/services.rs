@@ -6,7 +6,7 @@ use headrace_dataplane::drop_reason::DropReason;
 use headrace_flowmap::{FlowMap, Geometry};
 use headrace_wire::tcp::TcpFlags;
 
-use crate::walk::packet::{Body, PORT_UNREACHABLE, Packet, Sum, error, ping, syn, syn_ack, tcp, udp};
+use crate::walk::packet::{Body, PORT_UNREACHABLE, Packet, Sum, error, ping, sctp, syn, syn_ack, tcp, udp};
 use crate::walk::place::At::{Host, NodeB, NodeC, PodA, PodB, Wire};
 use crate::walk::{Plan, World};
 
@@ -201,11 +201,8 @@ fn nothing_to_a_service_leaves_untranslated() {
     let mut w = World::with(|d| d.service(TCP, &[HERE, FAR, "203.0.113.9:80"]));
     let later = Packet { fragment: (64, false), body: Body::Other(17), ports: (0, 0), ..udp(A, VIP) };
     let cases = [
-        ("no such port", syn(A, "10.96.0.1:81"), R::NoService),
-        ("no such protocol", udp(A, VIP), R::NoService),
         ("no such address", syn(A, "10.96.9.9:80"), R::NoService),
-        ("echo", ping("10.1.0.2", "10.96.0.1", 1), R::NoService),
-        ("later fragment", later, R::FragmentUnknown),
+        ("echo to no such address", ping("10.1.0.2", "10.96.9.9", 1), R::NoService),
         ("middle of a connection", tcp(A, VIP).data(5), R::TcpMidStream),
         ("its end", tcp(A, VIP).flags(TcpFlags::FIN | TcpFlags::ACK), R::TcpMidStream),
         ("reset", tcp(A, VIP).flags(TcpFlags::RST), R::TcpMidStream),
@@ -216,7 +213,24 @@ fn nothing_to_a_service_leaves_untranslated() {
         w.drop(PodA, &sent, reason);
         w.drop(Host, &sent.from("10.1.0.0"), reason);
     }
+    for from in [PodA, Host] {
+        w.waiting = 1;
+        let source = if from == PodA { "10.1.0.2" } else { "10.1.0.0" };
+        w.send(from, [later.from(source)]).is(&[], &[]);
+        w.waiting = 0;
+        w.pass_time_quietly(2);
+        w.turn(0).is(&[], &[R::FragmentUnknown]);
+    }
     assert_eq!(w.flows(), 0);
+}
+
+#[test]
+fn unknown_ports_of_a_known_cluster_address_are_refused() {
+    let mut w = World::with(|d| d.service(TCP, &[HERE]));
+    for sent in [syn(A, "10.96.0.1:81"), udp(A, VIP), sctp(A, VIP), ping("10.1.0.2", "10.96.0.1", 1)] {
+        let answer = error("10.1.0.1", "10.1.0.2", PORT_UNREACHABLE, 0, &sent);
+        w.refuse(PodA, &sent, DropReason::NoServicePort, &answer);
+    }
 }
 
 #[test]

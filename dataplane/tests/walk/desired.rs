@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 
 use headrace_api::state::{
-    Bandwidth, Change, Encapsulation, Endpoint, Frontend, Peer, Port, PortId, Protocol, Resource, Service,
+    Bandwidth, Change, Encapsulation, Endpoint, Frontend, FrontendAddress, Peer, Port, PortId, Protocol, Resource, Service,
     Settings,
 };
 use headrace_api::{API_VERSION, check, proto};
@@ -53,19 +53,29 @@ impl Desired {
         self.settings.as_mut().unwrap()
     }
 
-    /// Sets a Service's endpoints; a new one gets a frontend. "udp 10.96.0.10:53" is a frontend, UDP or TCP.
+    /// Sets the endpoints of a Service with one frontend, by which it is named ([`reached_at`]).
     pub(crate) fn service(&mut self, frontend: &str, endpoints: &[&str]) {
-        let (protocol, address) = frontend.split_once(' ').unwrap();
-        let protocol = if protocol == "udp" { Protocol::Udp } else { Protocol::Tcp };
-        let (address, port) = end(address);
+        self.service_at(frontend, &[frontend], endpoints);
+    }
+
+    /// Sets a Service; the one of that name goes. Its endpoints are ready, and local when they are on this node.
+    pub(crate) fn service_at(&mut self, name: &str, frontends: &[&str], endpoints: &[&str]) -> &mut Service {
         let endpoint = |e: &&str| {
             let (address, port) = end(e);
-            Endpoint::ready(address, port)
+            let local = e.starts_with("10.1.0.") || address == NODE.parse::<IpAddr>().unwrap();
+            Endpoint { local, ..Endpoint::ready(address, port) }
         };
-        self.services.retain(|s| s.name != frontend);
-        let endpoints = endpoints.iter().map(endpoint).collect();
-        let reached = Frontend::cluster_ip(address, port, protocol);
-        self.services.push(Service::new(frontend, vec![reached], endpoints));
+        self.services.retain(|s| s.name != name);
+        let frontends = frontends.iter().map(|text| reached_at(text)).collect();
+        self.services.push(Service::new(name, frontends, endpoints.iter().map(endpoint).collect()));
+        self.services.last_mut().unwrap()
+    }
+
+    /// Makes all of the node's addresses answer NodePorts, and pods of the cluster known as such.
+    pub(crate) fn detect_pods(&mut self) {
+        let settings = self.settings();
+        settings.node_port_ranges = vec!["0.0.0.0/0".parse().unwrap()];
+        settings.local_sources = settings.cluster_cidrs.clone();
     }
 
     /// Sends all of it through the contract's checks and builds tables of it.
@@ -101,13 +111,12 @@ impl Desired {
         if old == self.services {
             return tables.clone();
         }
-        let remove: Vec<FrontendKey> = old.iter().flat_map(|s| build::service(s).unwrap().0).collect();
+        let remove: Vec<FrontendKey> = old.iter().flat_map(build::frontend_keys).collect();
         let resources: Vec<_> = self.services.iter().cloned().map(Resource::Service).collect();
         let mut insert = Vec::new();
         for resource in checked(&resources) {
             let Resource::Service(service) = resource else { panic!("only Services were sent") };
-            let (frontends, service) = build::service(&service).unwrap();
-            insert.extend(frontends.into_iter().map(|f| (f, service.clone())));
+            insert.extend(build::service(&service));
         }
         tables.with(&remove, &insert)
     }
@@ -124,7 +133,33 @@ fn checked(resources: &[Resource]) -> Vec<Resource> {
     }
 }
 
-fn end(text: &str) -> (IpAddr, NonZeroU16) {
+/// "udp 10.96.0.10:53" is a clusterIP; "external", "lb" or "node" before it makes it another kind, and "node tcp 30080" has
+/// no address.
+fn reached_at(text: &str) -> Frontend {
+    let words: Vec<_> = text.split(' ').collect();
+    let (kind, [protocol, place]) = match words[..] {
+        [protocol, place] => ("cluster", [protocol, place]),
+        [kind, protocol, place] => (kind, [protocol, place]),
+        _ => panic!("{text} is no frontend"),
+    };
+    let protocol = match protocol {
+        "udp" => Protocol::Udp,
+        "sctp" => Protocol::Sctp,
+        _ => Protocol::Tcp,
+    };
+    if kind == "node" {
+        return Frontend { address: FrontendAddress::NodePort, port: place.parse().unwrap(), protocol };
+    }
+    let (address, port) = end(place);
+    let address = match kind {
+        "external" => FrontendAddress::ExternalIp(address),
+        "lb" => FrontendAddress::LoadBalancer(address),
+        _ => FrontendAddress::ClusterIp(address),
+    };
+    Frontend { address, port, protocol }
+}
+
+pub(crate) fn end(text: &str) -> (IpAddr, NonZeroU16) {
     let end: std::net::SocketAddr = text.parse().unwrap();
     (end.ip(), NonZeroU16::new(end.port()).unwrap())
 }

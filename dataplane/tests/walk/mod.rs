@@ -17,7 +17,7 @@ use std::sync::{Arc, Barrier};
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, bounded};
 use headrace_dataplane::drop_reason::DropReason;
-use headrace_dataplane::flows::{Flow, FlowKey, Flows, Seconds};
+use headrace_dataplane::flows::{Flow, FlowKey, Flows, Kind, Seconds};
 use headrace_dataplane::frames::{AreaId, Pool, Pools};
 use headrace_dataplane::port::memory::{MemoryPort, Outside};
 use headrace_dataplane::port::{Capabilities, PortIndex};
@@ -133,20 +133,23 @@ impl World {
     /// Changes what is desired; routes may have changed.
     pub(crate) fn change(&mut self, change: impl FnOnce(&mut Desired)) {
         let generation = self.shared.tables.load().route_generation + 1;
-        self.publish(change, generation);
+        self.publish(change, generation, true);
     }
 
     /// Changes what is desired where no route can have changed: Services, MAC addresses.
     pub(crate) fn change_quietly(&mut self, change: impl FnOnce(&mut Desired)) {
         let generation = self.shared.tables.load().route_generation;
-        self.publish(change, generation);
+        self.publish(change, generation, false);
     }
 
-    fn publish(&mut self, change: impl FnOnce(&mut Desired), generation: u32) {
+    fn publish(&mut self, change: impl FnOnce(&mut Desired), generation: u32, beyond_services: bool) {
         let before = self.desired.clone();
         change(&mut self.desired);
         let current = self.shared.tables.load_full();
-        let services = self.desired.services(Some(&before), &current.services);
+        let mut services = self.desired.services(Some(&before), &current.services);
+        if beyond_services {
+            services = services.with(&[], &[]);
+        }
         let mut tables = self.desired.tables(services, generation);
         Arc::make_mut(&mut tables.ports).keep_buckets(&current.ports);
         self.shared.tables.store(Arc::new(tables));
@@ -210,6 +213,11 @@ impl World {
             node.worker.expire(buckets, self.now);
         }
         self.outcome(0)
+    }
+
+    /// Goes on to a later time; nothing is looked at before the next turn.
+    pub(crate) fn pass_time_quietly(&mut self, seconds: Seconds) {
+        self.now += seconds;
     }
 
     #[track_caller]
@@ -313,7 +321,9 @@ impl World {
             let partner = Flow::unpack(entry.slot, entry.value).partner_key(&key).pack();
             map.lookup(&partner, map.hash(&partner)).is_some()
         };
-        let halves = map.iter().filter(|entry| !has_partner(entry)).count();
+        let is_connection =
+            |entry: &Entry| FlowKey::unpack(&entry.key).is_some_and(|key| key.kind == Kind::Ports);
+        let halves = map.iter().filter(|entry| is_connection(entry) && !has_partner(entry)).count();
         (halves, map.iter().map(|entry| entry.last_seen).min().unwrap_or(self.now))
     }
 

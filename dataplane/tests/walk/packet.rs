@@ -42,6 +42,10 @@ pub(crate) enum Body {
         code: u8,
         rest: [u8; 4],
     },
+    /// A verification tag, and chunks as data.
+    Sctp {
+        tag: u32,
+    },
     /// Fragments and other protocols.
     Other(u8),
 }
@@ -90,6 +94,11 @@ fn end(text: &str) -> SocketAddrV4 {
 
 pub(crate) fn udp(src: &str, dst: &str) -> Packet {
     packet(end(src), end(dst), Body::Udp).data(11)
+}
+
+/// An SCTP packet with some chunks.
+pub(crate) fn sctp(src: &str, dst: &str) -> Packet {
+    packet(end(src), end(dst), Body::Sctp { tag: 0x1234_5678 }).data(20)
 }
 
 /// A segment that acknowledges.
@@ -257,12 +266,8 @@ impl Packet {
             Body::Icmp { icmp_type, code, rest } => {
                 ip().icmpv4_raw(*icmp_type, *code, *rest).write(&mut bytes, data).unwrap();
             }
-            Body::Other(_) => {
-                let mut header = header;
-                header.set_payload_len(data.len()).unwrap();
-                header.write(&mut bytes).unwrap();
-                bytes.extend(data);
-            }
+            Body::Sctp { tag } => write_raw(&mut bytes, header, &self.sctp_bytes(*tag)),
+            Body::Other(_) => write_raw(&mut bytes, header, data),
         }
         bytes
     }
@@ -314,6 +319,13 @@ impl Packet {
                 self.body = Body::Tcp { sequence: tcp.sequence_number, flags, options };
                 (self.data, self.checksum) = (data.to_vec(), state(tcp.checksum, right));
             }
+            IpNumber::SCTP => {
+                let word = |at| u16::from_be_bytes([l4[at], l4[at + 1]]);
+                (self.ports, self.data) = ((word(0), word(2)), l4[12..].to_vec());
+                let tag = u32::from_be_bytes([l4[4], l4[5], l4[6], l4[7]]);
+                self.body = Body::Sctp { tag };
+                self.checksum = if self.sctp_bytes(tag) == l4 { Sum::Right } else { Sum::Wrong };
+            }
             IpNumber::ICMP => {
                 let rest = [l4[4], l4[5], l4[6], l4[7]];
                 self.body = Body::Icmp { icmp_type: l4[0], code: l4[1], rest };
@@ -329,6 +341,7 @@ impl Packet {
             Body::Udp => IpNumber::UDP,
             Body::Tcp { .. } => IpNumber::TCP,
             Body::Icmp { .. } => IpNumber::ICMP,
+            Body::Sctp { .. } => IpNumber::SCTP,
             Body::Other(protocol) => IpNumber(protocol),
         };
         let mut ip = Ipv4Header::new(0, self.ttl, protocol, self.src.octets(), self.dst.octets()).unwrap();
@@ -340,6 +353,15 @@ impl Packet {
         ip.fragment_offset = IpFragOffset::try_new(self.fragment.0 / 8).unwrap();
         ip.options = Ipv4Options::try_from(self.options.as_slice()).unwrap();
         ip
+    }
+
+    /// The packet from its SCTP header on.
+    fn sctp_bytes(&self, tag: u32) -> Vec<u8> {
+        let ports = [self.ports.0.to_be_bytes(), self.ports.1.to_be_bytes()].concat();
+        let mut bytes = [&ports[..], &tag.to_be_bytes(), &[0; 4], &self.data].concat();
+        let checksum = crc32c(&bytes) ^ if self.checksum == Sum::Wrong { 1 } else { 0 };
+        bytes[8..12].copy_from_slice(&checksum.to_le_bytes());
+        bytes
     }
 
     fn spoil_checksum(&self, bytes: &mut [u8], at: usize) {
@@ -384,6 +406,21 @@ fn naive_sum(bytes: &[u8]) -> u16 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     sum as u16
+}
+
+/// CRC32c of RFC 9260, appendix A, by long division.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for bit in bytes.iter().flat_map(|byte| (0..8).map(move |i| u32::from(byte >> i & 1))) {
+        crc = if (crc ^ bit) & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+    }
+    !crc
+}
+
+fn write_raw(bytes: &mut Vec<u8>, mut header: Ipv4Header, payload: &[u8]) {
+    header.set_payload_len(payload.len()).unwrap();
+    header.write(bytes).unwrap();
+    bytes.extend(payload);
 }
 
 fn tcp_header(ports: (u16, u16), sequence: u32, flags: TcpFlags, options: &[u8]) -> TcpHeader {

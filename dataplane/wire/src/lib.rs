@@ -18,6 +18,7 @@ pub mod ipv4;
 pub mod nat;
 pub mod parse;
 pub mod partial;
+pub mod sctp;
 pub mod tcp;
 #[cfg(test)]
 mod testing;

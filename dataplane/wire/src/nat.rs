@@ -13,6 +13,7 @@ use crate::checksum::{Delta, L4Checksum};
 use crate::icmp4::IcmpHeader;
 use crate::ipv4::Ipv4Header;
 use crate::parse::{Ipv4Packet, L4, ParseError};
+use crate::sctp::SctpHeader;
 use crate::tcp::TcpHeader;
 use crate::udp::UdpHeader;
 
@@ -101,7 +102,7 @@ pub fn rewrite_ipv4(
     apply(bytes, packet, &new, Deltas::between(&old, &new), checksum)
 }
 
-/// Rewrites addresses and ports of a packet and updates its IPv4, TCP, UDP and ICMP checksums by `deltas`.
+/// Rewrites addresses and ports of a packet and updates its IPv4, TCP, UDP, ICMP and SCTP checksums by `deltas`.
 ///
 /// `bytes` begin with the IPv4 header and hold at least the headers; `packet` is what the parser said of them,
 /// and afterwards no longer says what they hold. `checksum` is the state of the TCP or UDP checksum field: a
@@ -144,6 +145,10 @@ pub fn apply(
             });
             udp.src_port.set(new.src_port);
             udp.dst_port.set(new.dst_port);
+        }
+        L4::Sctp { .. } => {
+            let sctp = SctpHeader::of_mut(l4).ok_or(ParseError::HeaderSplit)?;
+            sctp.set_ports(new.src_port, new.dst_port, packet.l4_len());
         }
         L4::IcmpEcho { request, .. } => {
             let icmp = IcmpHeader::of_mut(l4).ok_or(ParseError::HeaderSplit)?;

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use arc_swap::ArcSwap;
-use headrace_api::state::{Change, Encapsulation, Endpoint, Frontend, Peer, Protocol, Resource, Settings};
+use headrace_api::state::{
+    Change, Encapsulation, Endpoint, Frontend, Peer, Protocol, Resource, Service, Settings,
+};
 use headrace_flowmap::{FlowMap, Geometry};
 use headrace_wire::ethernet::MacAddr;
 use headrace_wire::vxlan::Vni;
@@ -126,8 +128,9 @@ proptest! {
             prop_assert_eq!(services.generation() != before, !diff.is_empty());
             for n in 0..6 {
                 let wanted = desired.services().find(|s| s.frontends.iter().any(|f| f.address.ip() == Some(key(n).address.into())));
-                let built = wanted.and_then(|s| build::service(s)).map(|(_, service)| service);
-                prop_assert_eq!(services.get(&key(n)), built.as_ref());
+                let built = wanted.map(|s| build::service(s)).unwrap_or_default();
+                let built = built.iter().find(|(at, _)| *at == key(n)).map(|(_, frontend)| frontend);
+                prop_assert_eq!(services.get(&key(n)), built);
             }
         }
     }

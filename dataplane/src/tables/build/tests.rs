@@ -6,6 +6,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::*;
+use crate::tables::services::FrontendKey;
 
 /// A cluster, small enough that its parts overlap.
 #[derive(Clone, Debug)]
@@ -126,6 +127,9 @@ fn oracle(cluster: &Cluster, to: Ipv4Addr) -> Route {
     if let Some((index, _)) = cluster.ports.values().rfind(|(_, port)| port.addresses.contains(&to.into())) {
         return Route::Pod(*index);
     }
+    if to.is_loopback() {
+        return Route::Host;
+    }
     if to == POD_GATEWAY || u32::from(to) == u32::from(pod_cidr.network()) + 1 {
         return Route::Own;
     }
@@ -221,12 +225,14 @@ fn a_service_has_its_ipv4_frontends_and_endpoints() {
         vec![frontend("10.96.0.10"), frontend("2001:db8::10")],
         vec![endpoint("2001:db8::5"), endpoint("10.1.0.5"), endpoint("10.2.0.5")],
     );
-    let (keys, built) = service(&wanted).unwrap();
-    assert_eq!(keys, [FrontendKey { address: Ipv4Addr::new(10, 96, 0, 10), port: 53, protocol: 17 }]);
+    let built = service(&wanted);
+    assert_eq!(built.len(), 1);
+    let key = FrontendKey { address: Ipv4Addr::new(10, 96, 0, 10), port: 53, protocol: 17 };
+    assert_eq!((built[0].0, frontend_keys(&wanted)), (key, vec![key]));
     let endpoints = [(Ipv4Addr::new(10, 1, 0, 5), 5353), (Ipv4Addr::new(10, 2, 0, 5), 5353)];
-    assert_eq!(*built.endpoints, endpoints);
+    assert_eq!(*built[0].1.service.cluster, endpoints);
     let only_v6 = state::Service { frontends: vec![frontend("2001:db8::10")], ..wanted };
-    assert_eq!(service(&only_v6), None);
+    assert_eq!(service(&only_v6), []);
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub struct Quoted {
 /// What the first 8 bytes of a quoted L4 header say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuotedL4 {
-    /// TCP or UDP.
+    /// TCP, UDP or SCTP.
     Ports {
         /// Source port.
         src_port: u16,
@@ -154,7 +154,7 @@ fn l4_header(protocol: Protocol, l4: &[u8]) -> QuotedL4 {
         return QuotedL4::Other;
     }
     match (protocol, l4[0]) {
-        (Protocol::TCP | Protocol::UDP, _) => {
+        (Protocol::TCP | Protocol::UDP | Protocol::SCTP, _) => {
             QuotedL4::Ports { src_port: word(l4, 0), dst_port: word(l4, 2) }
         }
         (Protocol::ICMP, ECHO_REQUEST) => QuotedL4::IcmpEcho { request: true, id: word(l4, ECHO_ID) },

@@ -1,9 +1,10 @@
-//! The header behind the IPv4 header: TCP, UDP or ICMP.
+//! The header behind the IPv4 header: TCP, UDP, SCTP or ICMP.
 
 use super::{Fragment, L4, ParseError};
 use crate::Header;
 use crate::icmp4::{self, IcmpHeader};
 use crate::ipv4::Protocol;
+use crate::sctp::SctpHeader;
 use crate::tcp::TcpHeader;
 use crate::udp::UdpHeader;
 
@@ -24,6 +25,8 @@ pub(super) fn parse(
         Protocol::TCP => tcp(bytes, len, short),
         Protocol::UDP => udp(bytes, len, short, fragment),
         Protocol::ICMP => icmp(bytes, len, short),
+        // The CRC of a datagram whose length is not known cannot be brought up to date: no ports in first fragments.
+        Protocol::SCTP if fragment == Fragment::Whole => sctp(bytes, len, short),
         _ => Ok(L4::Other),
     }
 }
@@ -59,6 +62,12 @@ fn udp(bytes: &[u8], len: usize, short: ParseError, fragment: Fragment) -> Resul
         return Err(ParseError::BadUdpLength);
     }
     Ok(L4::Udp { src_port: header.src_port.get(), dst_port: header.dst_port.get(), length })
+}
+
+#[inline]
+fn sctp(bytes: &[u8], len: usize, short: ParseError) -> Result<L4, ParseError> {
+    let header: &SctpHeader = view(bytes, len, short)?;
+    Ok(L4::Sctp { src_port: header.src_port.get(), dst_port: header.dst_port.get() })
 }
 
 #[inline]

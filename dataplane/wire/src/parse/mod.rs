@@ -103,6 +103,13 @@ pub enum L4 {
         /// Length of the datagram, UDP header included; of all of it when this is its first fragment.
         length: u16,
     },
+    /// An SCTP packet; never a fragment.
+    Sctp {
+        /// Source port.
+        src_port: u16,
+        /// Destination port.
+        dst_port: u16,
+    },
     /// An ICMP echo request or reply.
     IcmpEcho {
         /// Request, else reply.
@@ -139,9 +146,9 @@ impl L4 {
     #[inline]
     pub const fn ports(&self) -> Option<(u16, u16)> {
         match *self {
-            Self::Tcp { src_port, dst_port, .. } | Self::Udp { src_port, dst_port, .. } => {
-                Some((src_port, dst_port))
-            }
+            Self::Tcp { src_port, dst_port, .. }
+            | Self::Udp { src_port, dst_port, .. }
+            | Self::Sctp { src_port, dst_port } => Some((src_port, dst_port)),
             Self::IcmpEcho { request: true, id } => Some((id, 0)),
             Self::IcmpEcho { request: false, id } => Some((0, id)),
             Self::IcmpError { .. } | Self::Icmp { .. } | Self::Other | Self::Later => None,
@@ -154,6 +161,7 @@ impl L4 {
         match *self {
             Self::Tcp { header_len, .. } => header_len as usize,
             Self::Udp { .. } | Self::IcmpEcho { .. } | Self::IcmpError { .. } | Self::Icmp { .. } => 8,
+            Self::Sctp { .. } => 12,
             Self::Other | Self::Later => 0,
         }
     }
