@@ -13,7 +13,8 @@ use headrace_wire::sctp::crc32c;
 
 use super::packets::{fold, pseudo_header};
 use super::world::{
-    GATEWAY_MAC, HOST_MAC, NODE, NODE_VTEP, PEERS, UPLINK_MAC, VNI, VXLAN_PORT, pod_address, pod_mac,
+    GATEWAY_MAC, HOST_MAC, LOAD_BALANCER, NODE, NODE_VTEP, PEERS, UPLINK_MAC, VNI, VXLAN_PORT, pod_address,
+    pod_mac,
 };
 
 /// What came in, and what follows from it for what may go out.
@@ -75,7 +76,11 @@ impl Seen {
 
     fn on_the_wire(&self, packet: &[u8], ip: &Ipv4Packet) {
         assert!(ip.total_len <= self.uplink_mtu, "{} bytes on the wire", ip.total_len);
-        let is_ours = |address: Ipv4Addr| address == NODE || address.octets()[..3] == [10, 1, 0];
+        let is_ours = |address: Ipv4Addr| {
+            // Services answer from their own addresses.
+            let of_service = is_service(address) || address == LOAD_BALANCER;
+            of_service || address == NODE || address.octets()[..3] == [10, 1, 0]
+        };
         let is_tunnel = ip.src == NODE
             && PEERS.iter().any(|peer| peer.0 == ip.dst)
             && matches!(ip.l4, L4::Udp { dst_port: VXLAN_PORT, .. })

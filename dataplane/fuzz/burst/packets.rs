@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::script::{Built, fix};
-use super::world::{GATEWAY_MAC, NODE, NODE_VTEP, PEERS, UPLINK_MAC, VNI, VXLAN_PORT};
+use super::world::{GATEWAY_MAC, LOAD_BALANCER, NODE, NODE_VTEP, PEERS, UPLINK_MAC, VNI, VXLAN_PORT};
 
 /// Kinds of packets.
 #[allow(dead_code, reason = "names for seeds")]
@@ -57,7 +57,7 @@ const fn ip(a: u8, b: u8, c: u8, d: u8) -> Ipv4Addr {
 }
 
 /// Addresses that scripts name by index.
-pub(crate) const ADDRESSES: [Ipv4Addr; 20] = [
+pub(crate) const ADDRESSES: [Ipv4Addr; 21] = [
     ip(10, 1, 0, 2),    // 0 to 2: the pods of ports 2 to 4
     ip(10, 1, 0, 3),    //
     ip(10, 1, 0, 4),    //
@@ -78,6 +78,7 @@ pub(crate) const ADDRESSES: [Ipv4Addr; 20] = [
     ip(10, 1, 0, 200),  // 17: no pod
     ip(127, 0, 0, 1),   // 18
     ip(224, 0, 0, 1),   // 19
+    LOAD_BALANCER,      // 20: the Service of 6 again, for local endpoints and some clients
 ];
 
 /// Ports that scripts name by index; 8 and later are the range of translation.
@@ -162,7 +163,7 @@ fn packet(b: &Built) -> Vec<u8> {
         kind::ECHO_REPLY => (1, echo(b, 0)),
         kind::FRAGMENTATION_NEEDED => (1, icmp_error(b, 4)),
         kind::PORT_UNREACHABLE => (1, icmp_error(b, 3)),
-        _ => (132, vec![0x5a; usize::from(b.payload)]),
+        _ => (132, sctp(b)),
     };
     l4.truncate(65_475);
     settle(b, protocol, src, dst, &mut l4);
@@ -218,6 +219,25 @@ fn udp(b: &Built) -> Vec<u8> {
     udp.extend([0, 0]);
     udp.extend(payload(b));
     udp
+}
+
+fn sctp(b: &Built) -> Vec<u8> {
+    let mut sctp = ports(b).to_vec();
+    sctp.extend([0, 0, 0, b.number, 0, 0, 0, 0]);
+    sctp.extend(payload(b));
+    let wrong = if b.style & style::WRONG_CHECKSUM != 0 { 0x1111 } else { 0 };
+    let checksum = crc32c(&sctp) ^ wrong;
+    sctp[8..12].copy_from_slice(&checksum.to_le_bytes());
+    sctp
+}
+
+/// CRC32c of RFC 9260, appendix A, by long division.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for bit in bytes.iter().flat_map(|byte| (0..8).map(move |i| u32::from(byte >> i & 1))) {
+        crc = if (crc ^ bit) & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+    }
+    !crc
 }
 
 fn echo(b: &Built, icmp_type: u8) -> Vec<u8> {

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::num::{NonZeroU16, NonZeroU64};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, bounded};
 use headrace_api::state::{
-    self, Bandwidth, Encapsulation, Endpoint, Frontend, PortId, Protocol, RateLimit, Settings,
+    self, Bandwidth, Encapsulation, Endpoint, Frontend, FrontendAddress, HostPort, PortId, Protocol,
+    RateLimit, Settings, TrafficPolicy,
 };
 use headrace_dataplane::drop_reason::DropReason;
 use headrace_dataplane::flows::Flows;
@@ -32,6 +33,8 @@ pub(crate) const UPLINK_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 pub(crate) const HOST_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 pub(crate) const NODE_VTEP: MacAddr = MacAddr([2, 0, 0, 0, 0, 3]);
 pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// Where one of the Services is reached besides.
+pub(crate) const LOAD_BALANCER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 77);
 pub(crate) const VXLAN_PORT: u16 = 8472;
 pub(crate) const VNI: u32 = 1;
 /// Address, third octet but one of the pod range 10.x.0.0/24, and inner MAC address.
@@ -227,10 +230,10 @@ fn settings(choice: u8, variant: u8) -> Settings {
         masquerade: masquerade != (variant == 2),
         non_masquerade_cidrs: Vec::new(),
         snat_ports: 32_768..=32_775,
-        node_port_ranges: Vec::new(),
-        node_port_loopback: false,
-        masquerade_all: false,
-        local_sources: Vec::new(),
+        node_port_ranges: v4("0.0.0.0/0"),
+        node_port_loopback: choice % 2 == 1,
+        masquerade_all: choice % 5 == 4,
+        local_sources: if choice % 4 < 2 { v4("10.0.0.0/14") } else { Vec::new() },
     }
 }
 
@@ -255,9 +258,15 @@ fn pod(port: usize, choice: u8) -> state::Port {
         path_mtu: None,
         superframes: CAPABILITIES[port].superframes,
         label: String::new(),
-        host_ports: Vec::new(),
+        host_ports: if port == 4 { vec![host_port()] } else { Vec::new() },
         bandwidth: bandwidth(port, choice),
     }
+}
+
+/// TCP 6443 of the node, to port 80 of its pod.
+fn host_port() -> HostPort {
+    let (port, pod_port) = (NonZeroU16::new(6443).unwrap(), NonZeroU16::new(80).unwrap());
+    HostPort { address: None, port, protocol: Protocol::Tcp, pod_port }
 }
 
 fn peer((address, range, vtep_mac): &(Ipv4Addr, u8, MacAddr)) -> state::Peer {
@@ -307,13 +316,31 @@ fn services(variant: u8) -> Services {
         let address = IpAddr::from([10, 96, 0, last]);
         let frontend = Frontend::cluster_ip(address, NonZeroU16::new(port).unwrap(), protocol);
         let endpoints = endpoints.iter().map(|text| endpoint(text)).collect();
-        let service = state::Service::new(format!("default/{last}:{port}"), vec![frontend], endpoints);
+        let mut service = state::Service::new(format!("default/{last}:{port}"), vec![frontend], endpoints);
+        match last {
+            10 => service.frontends.push(Frontend { address: FrontendAddress::NodePort, ..frontend }),
+            11 => expose(&mut service),
+            _ => {}
+        }
         insert.extend(build::service(&service));
     }
     Services::default().with(&[], &insert)
 }
 
+/// At TCP 8080 of the node and at a load balancer's address, both for local endpoints.
+fn expose(service: &mut state::Service) {
+    let port = NonZeroU16::new(8080).unwrap();
+    let frontend = service.frontends[0];
+    service.frontends.push(Frontend { address: FrontendAddress::NodePort, port, ..frontend });
+    let address = FrontendAddress::LoadBalancer(LOAD_BALANCER.into());
+    service.frontends.push(Frontend { address, ..frontend });
+    service.external_policy = TrafficPolicy::Local;
+    service.affinity_seconds = NonZeroU32::new(100);
+    service.source_ranges = ["203.0.113.0/24", "10.1.0.3/32"].map(|range| range.parse().unwrap()).into();
+}
+
 fn endpoint(text: &str) -> Endpoint {
     let address: std::net::SocketAddrV4 = text.parse().unwrap();
-    Endpoint::ready((*address.ip()).into(), NonZeroU16::new(address.port()).unwrap())
+    let local = *address.ip() == NODE || address.ip().octets()[..3] == [10, 1, 0];
+    Endpoint { local, ..Endpoint::ready((*address.ip()).into(), NonZeroU16::new(address.port()).unwrap()) }
 }

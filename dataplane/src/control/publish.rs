@@ -4,11 +4,15 @@
 //! cached route may be wrong, since every flow then looks its way up again: new MAC addresses of next hops do not count,
 //! nor next hops added behind the others.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use headrace_api::state::Service;
 
 use super::desired::ServiceChange;
 use crate::random::Random;
 use crate::tables::build::{self, KernelFacts, Wanted};
+use crate::tables::service::{Endpoint, ServiceId};
 use crate::tables::services::FrontendKey;
 use crate::tables::{Hops, Services, Tables};
 use crate::worker::Shared;
@@ -29,6 +33,9 @@ impl Publisher {
         if let Some(services) = changed(&self.shared.tables.load().services, changes) {
             let current = self.shared.tables.load();
             self.shared.tables.store(Arc::new(Tables { services, ..Tables::clone(&current) }));
+        }
+        for (service, gone) in changes.iter().filter_map(no_longer_kept) {
+            self.shared.flows.forget_endpoints(service, &gone);
         }
     }
 
@@ -60,6 +67,18 @@ fn changed(services: &Services, changes: &[ServiceChange]) -> Option<Services> {
         insert.extend(change.new.as_deref().map(build::service).unwrap_or_default());
     }
     (!remove.is_empty() || !insert.is_empty()).then(|| services.with(&remove, &insert))
+}
+
+/// Endpoints that clients of a Service with affinity keep no longer.
+fn no_longer_kept(change: &ServiceChange) -> Option<(ServiceId, Vec<Endpoint>)> {
+    let old = change.old.as_deref().filter(|old| old.affinity_seconds.is_some())?;
+    let usable = |service: &Service| -> BTreeSet<Endpoint> {
+        let usable = service.endpoints.iter().filter(|e| e.cluster || e.local);
+        usable.filter_map(|e| Some((build::v4(e.address)?, e.port.get()))).collect()
+    };
+    let stay = change.new.as_deref().map(usable).unwrap_or_default();
+    let gone: Vec<_> = usable(old).difference(&stay).copied().collect();
+    (!gone.is_empty()).then(|| (ServiceId::of(&old.name), gone))
 }
 
 /// The snapshot to publish, which shares what did not change; `None` when nothing did.

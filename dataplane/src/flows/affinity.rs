@@ -89,4 +89,16 @@ impl Flows {
             Insert::New { .. } => choice.chosen,
         }
     }
+
+    /// Makes all clients of a Service forget some of its endpoints: who comes back later is another. It looks at the whole
+    /// table, so it is for endpoints of Services with affinity alone, and not for workers.
+    pub fn forget_endpoints(&self, service: ServiceId, gone: &[Endpoint]) {
+        for entry in self.map.iter() {
+            let of_service = FlowKey::unpack(&entry.key)
+                .is_some_and(|key| key == FlowKey::of_client(service, key.tuple.src));
+            if of_service && gone.contains(&Kept::unpack(entry.value).endpoint) {
+                self.map.remove_key(&entry.key);
+            }
+        }
+    }
 }

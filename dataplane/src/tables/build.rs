@@ -218,7 +218,8 @@ pub fn own_address(pod_cidr: Ipv4Network) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(pod_cidr.network()) + 1)
 }
 
-fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+/// An IPv4 address as one.
+pub(crate) fn v4(address: IpAddr) -> Option<Ipv4Addr> {
     match address {
         IpAddr::V4(a) => Some(a),
         IpAddr::V6(_) => None,

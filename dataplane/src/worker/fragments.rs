@@ -9,7 +9,9 @@ use arrayvec::ArrayVec;
 use crate::burst::{Burst, Packet, Verdict};
 use crate::drop_reason::DropReason;
 use crate::flows::{FlowKey, Seconds};
+use crate::frames::Pools;
 use crate::pipeline::{Context, route};
+use crate::stats::WorkerStats;
 
 /// Most fragments that wait.
 const ROOM: usize = 64;
@@ -79,6 +81,21 @@ impl FragmentRoom {
             burst.push(packet);
         }
         burst.len() > before
+    }
+
+    /// Drops fragments that nobody has admitted for long, since the node has lost its settings meanwhile.
+    pub fn expire(&mut self, now: Seconds, pools: &mut Pools, stats: &WorkerStats) {
+        let mut at = 0;
+        while at < self.list.len() {
+            if now.saturating_sub(self.list[at].since) > 2 * PATIENCE {
+                let packet = self.list.remove(at).packet;
+                self.bytes -= usize::from(packet.ip.total_len);
+                stats.drop_frame(DropReason::FragmentUnknown);
+                pools.free(packet.frame);
+            } else {
+                at += 1;
+            }
+        }
     }
 
     /// Whether nobody waits.

@@ -84,6 +84,7 @@ impl WaitingRoom {
 
     /// Drops packets that have waited for too long.
     pub fn expire(&mut self, now: Seconds, pools: &mut Pools, stats: &WorkerStats) {
+        self.fragments.expire(now, pools, stats);
         let mut at = 0;
         while at < self.list.len() {
             if now.saturating_sub(self.list[at].since) > PATIENCE {

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 
 use headrace_api::state::{
-    Bandwidth, Change, Encapsulation, Endpoint, Frontend, FrontendAddress, Peer, Port, PortId, Protocol, Resource, Service,
-    Settings,
+    Bandwidth, Change, Encapsulation, Endpoint, Frontend, FrontendAddress, Peer, Port, PortId, Protocol,
+    Resource, Service, Settings,
 };
 use headrace_api::{API_VERSION, check, proto};
 use headrace_dataplane::port::PortIndex;

@@ -143,7 +143,9 @@ pub(super) fn changes() -> Vec<Seed> {
             "masquerade_conflict",
             0,
             [(P1, POD1), (P3, POD3)]
-                .map(|(src, place)| op(Built { kind: kind::SCTP, ..udp(place, src, OUTSIDE) }))
+                .map(|(src, place)| {
+                    op(Built { kind: kind::SCTP, style: style::MORE_FRAGMENTS, ..udp(place, src, OUTSIDE) })
+                })
                 .into_iter()
                 .chain([TURN])
                 .collect(),

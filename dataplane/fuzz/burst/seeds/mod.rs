@@ -1,10 +1,11 @@
 //! The corpus by name, as scripts. The files under `corpus/burst/` are these, encoded, and inputs that fuzzing has found.
 
 mod flows;
+mod frontends;
 mod hostile;
 mod sizes;
 
-use crate::burst::packets::{kind, style};
+use crate::burst::packets::{kind, style, tunnel};
 use crate::burst::script::{Built, Op, Place, Raw};
 
 const HOST: Place = Place(0);
@@ -41,6 +42,7 @@ const PEER1: u8 = 13;
 const GATEWAY: u8 = 16;
 const LOOPBACK: u8 = 18;
 const MULTICAST: u8 = 19;
+const BALANCER: u8 = 20;
 
 const TURN: Op = Op::Turn { times: 0 };
 
@@ -56,6 +58,7 @@ pub(crate) fn all() -> Vec<Seed> {
     seeds.extend(sizes::superframes());
     seeds.extend(sizes::limits());
     seeds.extend(flows::services());
+    seeds.extend(frontends::all());
     seeds.extend(flows::changes());
     seeds
 }

@@ -14,7 +14,9 @@ use proptest::prelude::*;
 
 use super::super::desired::Desired;
 use super::*;
-use crate::flows::Flows;
+use crate::flows::{Choice, Flows};
+use crate::stats::Hot;
+use crate::tables::Service as Service_;
 
 fn publisher() -> Publisher {
     let map = FlowMap::anonymous(&Geometry { capacity: 16, content_version: 0 }).unwrap();
@@ -109,6 +111,30 @@ fn service(name: u8, frontends: &[u8], endpoints: u8) -> Resource {
 
 fn key(n: u8) -> FrontendKey {
     FrontendKey { address: Ipv4Addr::new(10, 96, 0, n), port: 80, protocol: 17 }
+}
+
+#[test]
+fn clients_forget_an_endpoint_that_goes_and_comes_back() {
+    let p = publisher();
+    let mut desired = Desired::default();
+    let mut publish = |endpoints| {
+        let Resource::Service(service) = service(1, &[1], endpoints) else { unreachable!("it is one") };
+        let service = Service { affinity_seconds: 600.try_into().ok(), ..service };
+        p.services(&desired.apply(Change::Snapshot(vec![Resource::Service(service)])).unwrap().services);
+        p.shared.tables.load().services.get(&key(1)).unwrap().service.clone()
+    };
+    let stick = |usable: &Service_, chosen: usize| {
+        let client = Ipv4Addr::new(10, 42, 1, 7);
+        let chosen = usable.cluster[chosen];
+        let choice = Choice { service: usable.id, client, timeout: 600, usable: &usable.cluster, chosen };
+        p.shared.flows.stick(&choice, 1000, &Hot::default())
+    };
+    let both = publish(2);
+    assert_eq!([stick(&both, 1), stick(&both, 0)], [both.cluster[1]; 2]);
+    publish(1);
+    let both = publish(2);
+    assert_eq!(stick(&both, 0), both.cluster[0], "chosen anew");
+    assert_eq!(stick(&both, 1), both.cluster[0]);
 }
 
 proptest! {
