@@ -3,6 +3,7 @@
 mod findings;
 mod support;
 
+mod bad_manifests;
 mod bandwidth;
 mod churn;
 mod cni;

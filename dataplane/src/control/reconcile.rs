@@ -230,6 +230,7 @@ impl Reconciler {
 
     async fn tick(&mut self) {
         self.ticks += 1;
+        self.forget_left_frontends();
         let known = &self.facts.neighbors;
         let mut changed = self.asked.expire(|host| known.contains_key(&host));
         if self.ticks.is_multiple_of(TICKS_PER_LISTENING) {

@@ -55,7 +55,9 @@ const SETS: [Set; 4] = [
 
 /// Whether [`difference`] leads from one to the other: it changes sets, not chains.
 pub(super) fn same_shape(a: &Wanted, b: &Wanted) -> bool {
-    a.host_link == b.host_link && a.serves_unmasqueraded == b.serves_unmasqueraded
+    a.host_link == b.host_link
+        && a.serves_unmasqueraded == b.serves_unmasqueraded
+        && a.uses_loopback() == b.uses_loopback()
 }
 
 /// Both tables, in the place of what is there.
@@ -69,6 +71,11 @@ pub(super) fn whole(wanted: &Wanted, host_link: &str) -> String {
         sets
     });
     let [remove_netdev, remove_ip] = REMOVE;
+    let loopback = if wanted.uses_loopback() { "" } else { "ip daddr 127.0.0.0/8 accept" };
+    // A datagram of `lo` is as long as its sender likes, and no router on its way could teach him the path's MTU: his route
+    // is the local one. So it may be fragmented, for which it needs an identification of its own (RFC 6864 4.1).
+    let fragmentable = "meta l4proto udp meta length > 1280 ip frag-off & 0x4000 == 0x4000 \
+        ip frag-off set ip frag-off & 0xbfff ip id set numgen inc mod 65536";
     let mark = format!("meta mark set meta mark | {MARK:#x}");
     let (came, answers) = match wanted.serves_unmasqueraded {
         true => (
@@ -84,11 +91,13 @@ table netdev headrace {{
 {netdev}\
 	chain loopback {{
 		type filter hook egress device \"lo\" priority 0; policy accept;
+		{loopback}
 		ip daddr . meta l4proto . th dport @frontends goto to_dataplane
 		ip daddr @node_port_addresses meta l4proto . th dport @node_ports goto to_dataplane
 		meta protocol ip meta l4proto . th dport @host_ports goto to_dataplane
 	}}
 	chain to_dataplane {{
+		{fragmentable}
 		fwd ip to {POD_GATEWAY} device \"{host_link}\"
 	}}
 }}
@@ -131,14 +140,9 @@ pub(super) fn difference(applied: &Wanted, wanted: &Wanted) -> String {
 }
 
 impl Wanted {
-    /// Whether something is served at loopback addresses, whose packets the host link must take then.
+    /// Whether loopback addresses serve too; the host link must take their packets then.
     pub(super) fn uses_loopback(&self) -> bool {
         self.node_port_addresses.iter().any(|range| range.ip().is_loopback())
-            || self.frontends.iter().any(|frontend| match frontend.place {
-                Place::Address(address) => address.is_loopback(),
-                Place::EveryOwn => true,
-                Place::NodePort => false,
-            })
     }
 }
 

@@ -74,16 +74,21 @@ fn rules_are_put_in_force_changed_by_difference_and_removed_beside_those_of_othe
         let mut second = first.clone();
         second.frontends.remove(&frontend(Place::NodePort, 30080, TCP));
         second.frontends.insert(frontend(Place::EveryOwn, 8053, UDP));
-        second.node_port_addresses.insert("127.0.0.0/8".parse().unwrap());
+        second.node_port_addresses.insert("10.7.0.0/16".parse().unwrap());
         apply(&handle, Some(&first), &second).await.unwrap();
         let by_difference = listed(&node);
-        assert!(by_difference.contains("127.0.0.0/8") && !by_difference.contains("30080"), "{by_difference}");
-        assert_eq!(node.exec("cat /proc/sys/net/ipv4/conf/headrace0/route_localnet"), "1\n");
+        assert!(by_difference.contains("10.7.0.0/16") && !by_difference.contains("30080"), "{by_difference}");
         apply(&handle, None, &second).await.unwrap();
         assert_eq!(listed(&node), by_difference);
 
-        let tracked = Wanted { serves_unmasqueraded: true, ..second.clone() };
+        let mut tracked = Wanted { serves_unmasqueraded: true, ..second.clone() };
         apply(&handle, Some(&second), &tracked).await.unwrap();
+        assert!(listed(&node).contains("ip daddr 127.0.0.0/8 accept"), "{}", listed(&node));
+        assert_eq!(node.exec("cat /proc/sys/net/ipv4/conf/headrace0/route_localnet"), "0\n");
+        tracked.node_port_addresses.insert("127.0.0.0/8".parse().unwrap());
+        apply(&handle, Some(&second), &tracked).await.unwrap();
+        assert!(!listed(&node).contains("127.0.0.0/8 accept"), "{}", listed(&node));
+        assert_eq!(node.exec("cat /proc/sys/net/ipv4/conf/headrace0/route_localnet"), "1\n");
         assert!(listed(&node).contains("ct direction reply"), "{}", listed(&node));
 
         for _ in 0..2 {

@@ -1,7 +1,8 @@
 //! Where the node is reached: what the uplink steals and what the node's own rules bring, by difference.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use headrace_api::state::{PortId, Service};
 use headrace_xsk::program::Frontend;
@@ -11,11 +12,17 @@ use crate::control::desired::Diff;
 use crate::control::frontends::{self, Counted};
 use crate::control::warnings::Topic;
 
+/// How long the uplink steals for a frontend that is gone: its connections go on, and what is not theirs goes back to the
+/// node.
+const LINGER: Duration = Duration::from_secs(3600);
+
 /// What of the desired state the uplink and the node's rules have been told.
 #[derive(Default)]
 pub(super) struct Served {
     frontends: Counted,
     host_ports: BTreeMap<PortId, Vec<Frontend>>,
+    /// Frontends that are gone, and when the uplink is told so.
+    leaving: VecDeque<(Instant, Vec<Frontend>)>,
     /// Services that processes of this node serve for clients that are not masqueraded.
     unmasqueraded: usize,
 }
@@ -44,7 +51,7 @@ impl Reconciler {
         self.count_unmasqueraded(diff);
         // Another endpoint is no other frontend.
         if removed != added {
-            let changed = self.uplink.change_frontends(&removed, &added);
+            let changed = self.uplink.change_frontends(&[], &added);
             self.warnings.set(Topic::Frontends, sentence(changed));
             if self.served.frontends.change(&removed, &added) {
                 let all = self.served.frontends.all();
@@ -53,8 +60,18 @@ impl Reconciler {
                     true
                 });
             }
+            self.served.leaving.push_back((Instant::now() + LINGER, removed));
         }
         self.keep_node_rules();
+    }
+
+    /// Ends what has lingered long enough.
+    pub(super) fn forget_left_frontends(&mut self) {
+        let now = Instant::now();
+        while let Some((_, left)) = self.served.leaving.pop_front_if(|(due, _)| *due <= now) {
+            let changed = self.uplink.change_frontends(&left, &[]);
+            self.warnings.set(Topic::Frontends, sentence(changed));
+        }
     }
 
     /// Follows the settings and the kernel: the host link may be another, and the node may have other addresses.
