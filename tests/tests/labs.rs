@@ -1,5 +1,6 @@
 //! Labs on real frames. Everything here needs root; the limit on threads is the Makefile's.
 
+mod exposed;
 mod findings;
 mod support;
 
@@ -10,12 +11,17 @@ mod cni;
 mod command_line;
 mod connectivity;
 mod endpoint_churn;
+mod frontends;
 mod full_table;
+mod host_port;
 mod hostile;
 mod kernel_node;
 mod kernel_pair;
 mod libcni;
+mod path_mtu;
 mod restart;
 mod service;
+mod translated_restart;
+mod truth_table;
 mod uplink;
 mod workers;
