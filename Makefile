@@ -48,8 +48,9 @@ fuzz-replay: ## every input that fuzzing has kept, as a normal test
 	@if [ -d dataplane/fuzz/corpus ]; then cargo test --release --locked -p headrace-dataplane --test corpus; \
 	else echo "SKIPPED: there is no dataplane/fuzz/corpus"; [ "$$CI" != true ]; fi
 
-bench: ## cost of the pipeline in memory, in ns per packet (criterion)
+bench: build ## cost of the pipeline in ns per packet (criterion), and of Services against their number (root)
 	cargo bench --locked -p headrace-bench --bench pipeline
+	cargo bench --locked -p headrace-lab --bench scale
 
 soak: build ## endpoints change every 50 ms under two hundred clients, for half a minute (root)
 	HEADRACE_SOAK_SECONDS=30 cargo test --release --locked -p headrace-lab --test labs -- endpoint_churn --nocapture

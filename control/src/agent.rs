@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 
 use crate::config::AgentConfig;
 use crate::desired::{Derivation, NodeConfig, Problems};
+use crate::health::{self, Health, Serving};
 use crate::identity;
 use crate::objects::Objects;
 use crate::preflight::{self, Severity};
@@ -51,7 +52,10 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
     let gate = pusher.gate();
     let node_config = NodeConfig { name: config.node_name.clone(), vtep_mac, cluster: config.cluster() };
     let reports = Reports::new();
-    let reconciler = Reconciler::new(node_config, directories.run.clone(), facts_tx, pusher, reports.clone());
+    let (serving_tx, serving) = watch::channel(Serving::default());
+    let health = Health::new(pusher.sync(), serving);
+    let published = Published { facts: facts_tx, serving: serving_tx, reports: reports.clone() };
+    let reconciler = Reconciler::new(node_config, directories.run.clone(), published, pusher);
 
     let (manifests, told) = (config.manifests.clone(), reports.clone());
     std::thread::Builder::new()
@@ -65,7 +69,8 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
         ended = cni::serve(directories.clone(), facts.clone(), gate, ports_tx) => ended.context("CNI server"),
         ended = node::keep(directories.clone(), facts) => ended.context("host link"),
         () = reconciler.run(objects, ports) => Err(anyhow!("the source of objects or of ports has ended")),
-        () = reports.keep(directories.run.clone()) => Err(anyhow!("nobody reports any more")),
+        never = health.serve(config.healthz_bind_address.0, config.health_check_node_ports, reports.clone()) => match never {},
+        () = reports.clone().keep(directories.run.clone()) => Err(anyhow!("nobody reports any more")),
         () = feed.run() => Err(anyhow!("nobody derives the desired state any more")),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
@@ -74,36 +79,35 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where the other parts of the agent hear from the [`Reconciler`].
+pub(crate) struct Published {
+    pub(crate) facts: watch::Sender<Option<Arc<NodeFacts>>>,
+    pub(crate) serving: watch::Sender<Serving>,
+    pub(crate) reports: Reports,
+}
+
 /// Derives and publishes whenever something changes.
 pub(crate) struct Reconciler {
     node_name: String,
     derivation: Derivation,
     run_dir: PathBuf,
-    facts: watch::Sender<Option<Arc<NodeFacts>>>,
+    published: Published,
     pusher: Pusher,
     settings: Option<Arc<Settings>>,
     told: Problems,
-    reports: Reports,
     shown: Option<(MacAddr, IpAddr)>,
 }
 
 impl Reconciler {
-    pub(crate) fn new(
-        config: NodeConfig,
-        run_dir: PathBuf,
-        facts: watch::Sender<Option<Arc<NodeFacts>>>,
-        pusher: Pusher,
-        reports: Reports,
-    ) -> Self {
+    pub(crate) fn new(config: NodeConfig, run_dir: PathBuf, published: Published, pusher: Pusher) -> Self {
         Self {
             node_name: config.name.clone(),
             derivation: Derivation::new(config),
             run_dir,
-            facts,
+            published,
             pusher,
             settings: None,
             told: Problems::default(),
-            reports,
             shown: None,
         }
     }
@@ -139,6 +143,7 @@ impl Reconciler {
         }
         derived.settings.clone_from(&self.settings);
         self.publish_facts();
+        self.publish_serving();
         if ports.is_some() {
             self.pusher.update(derived);
         }
@@ -163,7 +168,7 @@ impl Reconciler {
             );
         }
         if !(appeared.is_empty() && solved.is_empty()) {
-            self.reports.set("objects", now.iter());
+            self.published.reports.set("objects", now.iter());
         }
         self.told = now.clone();
     }
@@ -180,7 +185,7 @@ impl Reconciler {
             masquerade: settings.masquerade,
             non_masquerade_cidrs: settings.non_masquerade_cidrs.clone(),
         };
-        self.facts.send_if_modified(|old| {
+        self.published.facts.send_if_modified(|old| {
             let differs = old.as_deref() != Some(&facts);
             if differs {
                 *old = Some(Arc::new(facts));
@@ -188,6 +193,19 @@ impl Reconciler {
             differs
         });
         self.show_annotations();
+    }
+
+    fn publish_serving(&self) {
+        let serving = Serving {
+            node_eligible: self.derivation.node_eligible(),
+            addresses: self.settings.as_deref().map(health::addresses).unwrap_or_default(),
+            checks: self.derivation.health_checks().clone(),
+        };
+        self.published.serving.send_if_modified(|old| {
+            let differs = *old != serving;
+            *old = serving;
+            differs
+        });
     }
 
     /// Shows the annotations by which peers find this node, in the log and in node.json.

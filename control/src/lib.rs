@@ -14,6 +14,7 @@ pub mod cni;
 pub mod config;
 pub mod desired;
 mod files;
+pub mod health;
 pub mod identity;
 pub mod install;
 pub mod log;

@@ -90,7 +90,9 @@ impl Rig {
         let dir = TempDir::new().unwrap();
         let (facts_tx, facts) = watch::channel(None);
         let (pusher, _) = push::new(dir.path().to_owned());
-        let reconciler = Reconciler::new(config(), dir.path().to_owned(), facts_tx, pusher, Reports::new());
+        let (serving, _) = watch::channel(Serving::default());
+        let published = Published { facts: facts_tx, serving, reports: Reports::new() };
+        let reconciler = Reconciler::new(config(), dir.path().to_owned(), published, pusher);
         Self { dir, facts, reconciler }
     }
 

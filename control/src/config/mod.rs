@@ -5,6 +5,7 @@
 pub mod layers;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -99,6 +100,14 @@ pub struct AgentConfig {
     #[arg(long, value_name = "MODE", value_enum, default_value = "cluster-cidr")]
     pub detect_local_mode: DetectLocalFlag,
 
+    /// Where /healthz and /livez are served: an address and port, or off
+    #[arg(long, value_name = "ADDRESS:PORT|off", default_value = "0.0.0.0:10256", value_parser = bind_address)]
+    pub healthz_bind_address: BindAddress,
+
+    /// Whether the healthCheckNodePorts of Services are served
+    #[arg(long, value_name = "BOOL", default_value = "true", action = ArgAction::Set)]
+    pub health_check_node_ports: bool,
+
     // RFC 6335, 6: ports no service is ever assigned. The kernel keeps the lower half of its own range, 32768 to 49151.
     /// Source ports of translated traffic; reserved from the kernel, so keep listeners out of it
     #[arg(long, value_name = "FIRST-LAST", default_value = "49152-65535", value_parser = port_range)]
@@ -124,6 +133,10 @@ pub enum EncapsulationFlag {
     /// No tunnel on one subnet.
     Direct,
 }
+
+/// Where to listen, if at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BindAddress(pub Option<SocketAddr>);
 
 /// [`LocalDetector`] by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -213,6 +226,15 @@ fn cidr(text: &str) -> Result<IpNetwork, String> {
     Ok(network)
 }
 
+fn bind_address(text: &str) -> Result<BindAddress, String> {
+    if text == "off" {
+        return Ok(BindAddress(None));
+    }
+    let address =
+        text.parse().map_err(|_| "is no address with a port; write it like 0.0.0.0:10256, or off")?;
+    Ok(BindAddress(Some(address)))
+}
+
 fn node_port_address(text: &str) -> Result<NodePortAddress, String> {
     if text == "primary" {
         return Ok(NodePortAddress::Primary);
@@ -269,6 +291,7 @@ mod tests {
             ("--vxlan-port=0", "vxlan-port"),
             ("--snat-ports=60000-50000", "49152-65535"),
             ("--snat-ports=80-90", "above 1023"),
+            ("--healthz-bind-address=10256", "0.0.0.0:10256, or off"),
             ("--nodeport-addresses=all", "primary"),
             ("--detect-local-mode=bridge", "cluster-cidr, node-cidr, off"),
             ("--encapsulation=ipip", "vxlan, direct"),

@@ -11,7 +11,7 @@ mod progress;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use headrace_api::client::ConnectError;
 use headrace_api::proto::{SyncReply, SyncRequest};
@@ -33,7 +33,20 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub struct Pusher {
     desired: watch::Sender<Option<Arc<Desired>>>,
     board: watch::Receiver<PortBoard>,
+    sync: watch::Sender<SyncState>,
 }
+
+/// Whether the dataplane has what is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncState {
+    /// Since when it lacks something; `None` while it has everything.
+    pub lacking_since: Option<Instant>,
+    /// When it last had everything that was new.
+    pub updated: Option<SystemTime>,
+}
+
+/// Latest [`SyncState`].
+pub type SyncWatch = watch::Receiver<SyncState>;
 
 /// Sends the desired state; run it as a task.
 #[derive(Debug)]
@@ -42,6 +55,7 @@ pub struct Feed {
     desired: watch::Receiver<Option<Arc<Desired>>>,
     board: watch::Sender<PortBoard>,
     generation: Generation,
+    sync: watch::Sender<SyncState>,
 }
 
 /// Why a stream ended.
@@ -62,8 +76,11 @@ pub fn new(run_dir: PathBuf) -> (Pusher, Feed) {
     let (desired, desired_rx) = watch::channel(None);
     let away = Some("the agent has not read its objects yet".into());
     let (board, board_rx) = watch::channel(PortBoard { away, ..PortBoard::default() });
-    let feed = Feed { run_dir, desired: desired_rx, board, generation: first_generation() };
-    (Pusher { desired, board: board_rx }, feed)
+    let lacking = SyncState { lacking_since: Some(Instant::now()), updated: None };
+    let sync = watch::Sender::new(lacking);
+    let feed =
+        Feed { run_dir, desired: desired_rx, board, generation: first_generation(), sync: sync.clone() };
+    (Pusher { desired, board: board_rx, sync }, feed)
 }
 
 impl Pusher {
@@ -72,10 +89,17 @@ impl Pusher {
         self.desired.send_if_modified(|old| {
             let differs = old.as_deref() != Some(&desired);
             if differs {
+                // Before the feed can see it, or it might be done already.
+                lacks(&self.sync);
                 *old = Some(Arc::new(desired));
             }
             differs
         });
+    }
+
+    /// Whether the dataplane has what is wanted.
+    pub fn sync(&self) -> SyncWatch {
+        self.sync.subscribe()
     }
 
     #[cfg(test)]
@@ -114,6 +138,7 @@ impl Feed {
                 last.clone_from(&reason);
             }
             self.board.send_modify(|b| b.away = Some(reason));
+            lacks(&self.sync);
             tokio::time::sleep(pause).await;
             pause = LONGEST_PAUSE.min(pause * 2);
         }
@@ -134,6 +159,9 @@ impl Feed {
                 changed = self.desired.changed() => if changed.is_err() { return Ok(()) },
             }
             self.send_next(&mut progress, &requests).await?;
+            if progress.is_done() && !self.desired.has_changed().unwrap_or(true) {
+                self.sync.send_replace(SyncState { lacking_since: None, updated: Some(SystemTime::now()) });
+            }
             self.board.send_if_modified(|board| {
                 let differs = *board != progress.board;
                 if differs {
@@ -157,6 +185,10 @@ impl Feed {
         self.generation.0 += 1;
         requests.send(request).await.map_err(|_| Lost::Closed)
     }
+}
+
+fn lacks(sync: &watch::Sender<SyncState>) {
+    sync.send_modify(|s| s.lacking_since = s.lacking_since.or_else(|| Some(Instant::now())));
 }
 
 async fn next_reply(replies: &mut Streaming<SyncReply>) -> Result<SyncReply, Lost> {

@@ -76,6 +76,11 @@ impl Progress {
         Some(proto::SyncRequest { api_version: API_VERSION, generation: generation.0, change: Some(change) })
     }
 
+    /// Whether nothing is on its way or stuck since the last [`Progress::next`].
+    pub(super) fn is_done(&self) -> bool {
+        self.in_flight.is_none() && self.stuck.is_none() && self.accepted.is_some()
+    }
+
     /// Takes the answer to the request in flight.
     pub(super) fn take(&mut self, reply: proto::SyncReply) -> Result<(), UnexpectedReply> {
         let expected = self.in_flight.as_ref().map_or(0, |f| f.generation.0);

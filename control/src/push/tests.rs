@@ -27,6 +27,9 @@ async fn a_stream_begins_with_a_snapshot_and_goes_on_with_what_differs() {
     fake.reaches(&desired(&[2, 3], &["a", "b"])).await;
     let log = fake.log();
     assert_eq!(log[0].kind, "snapshot");
+    let mut sync = pusher.sync();
+    let done = timeout(LONG, sync.wait_for(|s| s.lacking_since.is_none())).await.unwrap().unwrap().updated;
+    assert!(done.is_some());
     assert_eq!((log[1].kind, log[1].upserts, log[1].deletes), ("delta", 2, 1), "only what differs is sent");
     assert!(log.is_sorted_by(|a, b| a.generation < b.generation));
 }
@@ -171,6 +174,7 @@ async fn first_settings_that_are_refused_are_not_sent_again_until_something_chan
     pusher.update(wanted.clone());
     let problem = pusher.gate().wait_port(id(1), LONG).await.unwrap_err();
     assert!(matches!(problem, PortProblem::Refused { .. }), "{problem}");
+    assert!(pusher.sync().borrow().lacking_since.is_some());
     fake.model().settings_conflict = None;
     wanted.services = desired(&[], &["web"]).services;
     pusher.update(wanted.clone());

@@ -37,6 +37,7 @@ fn section(text: &mut String, title: &str, body: &str) {
 fn summary(s: &Status) -> String {
     let state = match s.state_source.as_str() {
         "controller" => "fed by the agent".to_owned(),
+        "kept" => "as the agent left it; no agent is connected now".to_owned(),
         "saved" => "from an earlier run; no agent is connected".to_owned(),
         _ => "none; no agent has connected yet".to_owned(),
     };

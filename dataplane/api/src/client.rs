@@ -12,10 +12,22 @@ pub const SOCKET: &str = "dataplane.sock";
 
 /// No connection to the dataplane.
 #[derive(Debug, thiserror::Error)]
-#[error("no dataplane at {path}: {source}; is headrace-dataplane running with this run directory?")]
+#[error("no dataplane at {path}: {}; is headrace-dataplane running with this run directory?", chain(source))]
 pub struct ConnectError {
     path: PathBuf,
     source: tonic::transport::Error,
+}
+
+/// The error and its causes: the outermost says "transport error" alone.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    let mut text = error.to_string();
+    for cause in causes.map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text += &format!(": {cause}");
+        }
+    }
+    text
 }
 
 /// Connects to the dataplane that serves `run_dir`.
@@ -42,4 +54,18 @@ async fn channel(run_dir: &Path) -> Result<Channel, ConnectError> {
         Err(source) => Err(source),
     };
     connected.map_err(|source| ConnectError { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_error_says_what_the_system_said() {
+        let error = connect(Path::new("/no/such/run/dir")).await.map(drop).unwrap_err().to_string();
+        assert!(
+            error.contains("/no/such/run/dir/dataplane.sock") && error.contains("No such file"),
+            "{error}"
+        );
+    }
 }

@@ -50,8 +50,10 @@ pub enum Source {
     None,
     /// An earlier run left it.
     Saved,
-    /// A controller.
+    /// A controller whose stream is open.
     Controller,
+    /// A controller whose stream has ended.
+    Kept,
 }
 
 impl fmt::Display for Source {
@@ -60,6 +62,7 @@ impl fmt::Display for Source {
             Self::None => "none",
             Self::Saved => "saved",
             Self::Controller => "controller",
+            Self::Kept => "kept",
         })
     }
 }
@@ -201,7 +204,12 @@ impl Reconciler {
         // A caller who does not wait any more misses nothing.
         match call {
             Call::Connected => tracing::info!("a controller has connected"),
-            Call::Disconnected => tracing::warn!("the controller is gone; its last state stays in force"),
+            Call::Disconnected => {
+                if self.source == Source::Controller {
+                    self.source = Source::Kept;
+                }
+                tracing::warn!("the controller is gone; its last state stays in force");
+            }
             Call::Change { request, reply } => drop(reply.send(self.change(request).await)),
             Call::Status { reply } => drop(reply.send(status::reply(self))),
         }
