@@ -16,7 +16,7 @@ use clap::{Arg, ArgMatches};
 
 use sources::Sources;
 pub use sources::{ConfigError, Origin};
-pub use values::{Cores, HostLinkNames, LogFormat};
+pub use values::{Cores, Drivers, HostLinkNames, LogFormat, PodDriver, TunnelDriver};
 
 /// Name of the subcommand that removes what outlives the process.
 const CLEANUP: &str = "cleanup";
@@ -25,6 +25,7 @@ const EXAMPLES: &str = "\
 Examples:
   headrace-dataplane                              one worker, the rest found by itself
   headrace-dataplane --uplink eth1 --cores 2,3    two workers, pinned
+  headrace-dataplane --driver af_xdp              AF_XDP everywhere, also where another driver is faster
   headrace-dataplane --config /etc/headrace.toml  lines such as  cores = [2, 3]
   HEADRACE_LOG_LEVEL=debug headrace-dataplane     any key from the environment
   headrace-dataplane --run-dir /run/b             a second node, in its namespace
@@ -42,7 +43,7 @@ struct Row {
     help: &'static str,
 }
 
-const KEYS: [Row; 11] = [
+const KEYS: [Row; 12] = [
     row(
         "run-dir",
         "DIR",
@@ -55,6 +56,12 @@ const KEYS: [Row; 11] = [
         "NAME",
         None,
         "Device towards other nodes [default: the node address's, else the default route's]",
+    ),
+    row(
+        "driver",
+        "DRIVER",
+        Some("auto"),
+        "auto, af_xdp for everything, or by kind: pods=af_packet|af_xdp,tunnel=udp|af_xdp",
     ),
     row("cores", "LIST", None, "A worker pinned to each, as in 0,1 or 2-5 [default: one, on the last core]"),
     row("workers", "N", None, "Workers that are not pinned, instead of cores"),
@@ -96,6 +103,8 @@ pub struct Config {
     pub run_dir: PathBuf,
     /// The uplink's name; `None` = the device that holds the node's address, else the default route's.
     pub uplink: Option<String>,
+    /// Which driver serves which kind of port.
+    pub drivers: Drivers,
     /// Where workers run, at least one.
     pub cores: Cores,
     /// Entries of the flow table.
@@ -140,6 +149,7 @@ impl Config {
         Ok(Self {
             run_dir: sources.required("run-dir", values::run_dir)?,
             uplink: sources.optional("uplink", values::device)?,
+            drivers: sources.required("driver", values::drivers)?,
             cores: cores(&sources)?,
             flow_capacity: sources.required("flow-capacity", values::flow_capacity)?,
             pod_chunks: sources.required("pod-chunks", values::chunks)?,
@@ -168,7 +178,7 @@ fn cores(sources: &Sources) -> Result<Cores, ConfigError> {
 fn command() -> clap::Command {
     clap::Command::new("headrace-dataplane")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Forwards the packets of a node's pods over AF_XDP, as a controller tells it on RUN-DIR/dataplane.sock")
+        .about("Forwards the packets of a node's pods in userspace, as a controller tells it on RUN-DIR/dataplane.sock")
         .after_help(EXAMPLES)
         .args(KEYS.iter().map(flag))
         .subcommand(

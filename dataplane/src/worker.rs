@@ -8,6 +8,7 @@
 //!
 //! Workers share the tables (a snapshot, swapped atomically) and the flow table (lock-free reads), nothing else.
 
+mod arrivals;
 mod fragments;
 mod pace;
 mod spawn;
@@ -29,6 +30,7 @@ use crate::random::Random;
 use crate::stats::WorkerStats;
 use crate::superframe::Coalescer;
 use crate::tables::{Nanos, Tables};
+use arrivals::Arrivals;
 pub use spawn::{Setup, SpawnError, WorkerHandle, spawn};
 pub use waiting::WaitingRoom;
 
@@ -53,6 +55,7 @@ pub struct Worker {
     pools: Pools,
     ports: PortSet,
     order: Vec<PortIndex>,
+    arrivals: Arrivals,
     stats: Arc<WorkerStats>,
     state: State,
     coalescer: Coalescer,
@@ -93,6 +96,7 @@ impl Worker {
             pools,
             ports: PortSet::default(),
             order: Vec::new(),
+            arrivals: Arrivals::default(),
             stats,
             state: State::default(),
             coalescer: Coalescer::default(),
@@ -125,6 +129,7 @@ impl Worker {
         let (received, burst) = (&mut self.received, &mut self.burst);
         let mut answers = ingress::Answers::new();
         let mut frames = 0;
+        self.arrivals.look();
 
         if waiting.admit(burst, &mut cx) {
             pipeline::run(burst, &mut cx);
@@ -133,7 +138,8 @@ impl Worker {
         for &index in order.iter() {
             let Some(port) = ports.get_mut(index) else { continue };
             let pool = cx.pools.get_mut(port.area());
-            let came = port.receive(pool, received);
+            let silent = port.asks_the_kernel() && !self.arrivals.may_have(index);
+            let came = if silent { 0 } else { port.receive(pool, received) };
             port.replenish(pool);
             if came == 0 {
                 continue;
@@ -160,6 +166,9 @@ impl Worker {
             // The queue is bound again: the device has let go of what its former socket lent it.
             self.pools.get_mut(port.area()).release_quarantine();
         }
+        if port.asks_the_kernel() {
+            port.readiness().into_iter().for_each(|fd| self.arrivals.watch(index, fd));
+        }
         self.ports.attach(index, port);
         self.order = self.ports.indexes().collect();
     }
@@ -168,6 +177,7 @@ impl Worker {
     /// write to them so long.
     pub fn let_go(&mut self, index: PortIndex) -> Option<Box<dyn Port>> {
         let port = self.ports.detach(index);
+        self.arrivals.forget(index);
         self.order = self.ports.indexes().collect();
         port
     }

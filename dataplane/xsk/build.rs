@@ -1,10 +1,10 @@
-//! Compiles the XDP programs under bpf/ with clang; src/program embeds the objects.
+//! Compiles the BPF programs under bpf/ with clang; src/program embeds the objects.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PROGRAMS: [&str; 3] = ["pod", "uplink", "pass"];
+const PROGRAMS: [&str; 4] = ["pod", "uplink", "guard", "pass"];
 
 fn main() {
     println!("cargo::rerun-if-changed=bpf");

@@ -24,6 +24,21 @@ fn everything_is_reached_with_two_workers() -> Result<()> {
 }
 
 #[test]
+fn everything_is_reached_over_af_xdp() -> Result<()> {
+    everything_is_reached(support::over_af_xdp(LabConfig::default()))
+}
+
+#[test]
+fn everything_is_reached_over_af_xdp_with_two_workers() -> Result<()> {
+    everything_is_reached(support::over_af_xdp(LabConfig { workers: 2, ..LabConfig::default() }))
+}
+
+#[test]
+fn everything_is_reached_over_af_xdp_without_superframes() -> Result<()> {
+    everything_is_reached(support::over_af_xdp(LabConfig { superframes: false, ..LabConfig::default() }))
+}
+
+#[test]
 fn everything_is_reached_without_superframes() -> Result<()> {
     everything_is_reached(LabConfig { superframes: false, ..LabConfig::default() })
 }

@@ -21,7 +21,16 @@ const RANDOM: u64 = 2000;
 
 #[test]
 fn lies_inside_a_tunnel_are_counted_and_nothing_else() -> Result<()> {
-    let Some(lab) = support::lab(LabConfig::default())? else { return Ok(()) };
+    tunnel_lies_are_counted(LabConfig::default())
+}
+
+#[test]
+fn lies_inside_a_tunnel_are_counted_and_nothing_else_over_af_xdp() -> Result<()> {
+    tunnel_lies_are_counted(support::over_af_xdp(LabConfig::default()))
+}
+
+fn tunnel_lies_are_counted(config: LabConfig) -> Result<()> {
+    let Some(lab) = support::lab(config)? else { return Ok(()) };
     let mut findings = Findings::default();
     let ours = lab.address("node1-pod1")?;
     let theirs = lab.address("node2-pod1")?;
@@ -70,7 +79,16 @@ fn lies_inside_a_tunnel_are_counted_and_nothing_else() -> Result<()> {
 
 #[test]
 fn a_pod_speaks_only_for_itself() -> Result<()> {
-    let Some(lab) = support::lab(LabConfig::default())? else { return Ok(()) };
+    pods_speak_only_for_themselves(LabConfig::default())
+}
+
+#[test]
+fn a_pod_speaks_only_for_itself_over_af_xdp() -> Result<()> {
+    pods_speak_only_for_themselves(support::over_af_xdp(LabConfig::default()))
+}
+
+fn pods_speak_only_for_themselves(config: LabConfig) -> Result<()> {
+    let Some(lab) = support::lab(config)? else { return Ok(()) };
     let mut findings = Findings::default();
     let pod = lab.space("node1-pod1")?;
     let target = lab.address("node2-pod1")?;

@@ -44,16 +44,21 @@ fn a_headrace_and_a_kernel_node_reach_each_other() -> Result<()> {
 
 #[test]
 fn a_gigabyte_goes_from_headrace_to_the_kernel_and_back_unchanged() -> Result<()> {
-    gigabyte(1)
+    gigabyte(mixed(1))
+}
+
+#[test]
+fn a_gigabyte_goes_from_headrace_to_the_kernel_and_back_unchanged_over_af_xdp() -> Result<()> {
+    gigabyte(support::over_af_xdp(mixed(1)))
 }
 
 #[test]
 fn a_gigabyte_goes_from_headrace_to_the_kernel_and_back_unchanged_with_two_workers() -> Result<()> {
-    gigabyte(2)
+    gigabyte(mixed(2))
 }
 
-fn gigabyte(workers: usize) -> Result<()> {
-    let Some(lab) = support::lab(mixed(workers))? else { return Ok(()) };
+fn gigabyte(config: LabConfig) -> Result<()> {
+    let Some(lab) = support::lab(config)? else { return Ok(()) };
     let mut findings = Findings::default();
     findings.transfer(&lab, "node1-pod1", "kernel1-pod1", LONG);
     findings.transfer(&lab, "kernel1-pod1", "node1-pod1", LONG);

@@ -21,27 +21,37 @@ const AWAY: Duration = Duration::from_millis(500);
 
 #[test]
 fn connections_survive_a_dataplane_that_is_killed_and_started_again() -> Result<()> {
-    connections_survive(1, Daemon::Dataplane, "killed", Lab::kill)
+    connections_survive(LabConfig::default(), Daemon::Dataplane, "killed", Lab::kill)
+}
+
+#[test]
+fn connections_survive_a_dataplane_that_is_killed_and_started_again_over_af_xdp() -> Result<()> {
+    connections_survive(support::over_af_xdp(LabConfig::default()), Daemon::Dataplane, "killed", Lab::kill)
 }
 
 #[test]
 fn connections_survive_a_dataplane_that_is_killed_and_started_again_with_two_workers() -> Result<()> {
-    connections_survive(2, Daemon::Dataplane, "killed", Lab::kill)
+    connections_survive(
+        LabConfig { workers: 2, ..LabConfig::default() },
+        Daemon::Dataplane,
+        "killed",
+        Lab::kill,
+    )
 }
 
 #[test]
 fn connections_survive_a_dataplane_that_is_stopped_and_started_again() -> Result<()> {
-    connections_survive(1, Daemon::Dataplane, "stopped", Lab::stop)
+    connections_survive(LabConfig::default(), Daemon::Dataplane, "stopped", Lab::stop)
 }
 
 #[test]
 fn connections_survive_an_agent_that_is_killed_and_started_again() -> Result<()> {
-    connections_survive(1, Daemon::Agent, "killed", Lab::kill)
+    connections_survive(LabConfig::default(), Daemon::Agent, "killed", Lab::kill)
 }
 
 #[test]
 fn connections_survive_an_agent_that_is_stopped_and_started_again() -> Result<()> {
-    connections_survive(1, Daemon::Agent, "stopped", Lab::stop)
+    connections_survive(LabConfig::default(), Daemon::Agent, "stopped", Lab::stop)
 }
 
 #[test]
@@ -65,8 +75,8 @@ fn a_pod_cannot_be_attached_without_an_agent_and_nothing_of_it_stays() -> Result
     findings.finish(lab)
 }
 
-fn connections_survive(workers: usize, daemon: Daemon, how: &str, end: End) -> Result<()> {
-    let Some(mut lab) = support::lab(LabConfig { workers, ..LabConfig::default() })? else { return Ok(()) };
+fn connections_survive(config: LabConfig, daemon: Daemon, how: &str, end: End) -> Result<()> {
+    let Some(mut lab) = support::lab(config)? else { return Ok(()) };
     let web = Service::new("web", 80, PORT, &[lab.address("node2-pod1")?]);
     lab.apply_service(&web)?;
     let servers =

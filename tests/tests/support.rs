@@ -9,6 +9,11 @@ use headrace_lab::{Lab, LabConfig, LabError};
 /// A way to end a daemon: [`Lab::stop`] or [`Lab::kill`].
 pub(crate) type End = fn(&mut Lab, &str, Daemon) -> Result<(), LabError>;
 
+/// The same lab with AF_XDP for everything, where the default is what is fastest on veths.
+pub(crate) fn over_af_xdp(config: LabConfig) -> LabConfig {
+    LabConfig { dataplane_args: vec!["--driver=af_xdp".into()], ..config }
+}
+
 /// Makes a lab with a name of its own, `None` where this machine cannot: loudly, and in CI with an error.
 pub(crate) fn lab(config: LabConfig) -> Result<Option<Lab>> {
     let Some(name) = lab_name()? else { return Ok(None) };

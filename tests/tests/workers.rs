@@ -16,7 +16,16 @@ const REQUESTS: usize = 40;
 
 #[test]
 fn two_workers_share_one_pods_load() -> Result<()> {
-    let Some(lab) = support::lab(LabConfig { workers: 2, ..LabConfig::default() })? else { return Ok(()) };
+    load_is_shared(LabConfig { workers: 2, ..LabConfig::default() })
+}
+
+#[test]
+fn two_workers_share_one_pods_load_over_af_xdp() -> Result<()> {
+    load_is_shared(support::over_af_xdp(LabConfig { workers: 2, ..LabConfig::default() }))
+}
+
+fn load_is_shared(config: LabConfig) -> Result<()> {
+    let Some(lab) = support::lab(config)? else { return Ok(()) };
     let mut findings = Findings::default();
     for server in ["node1-pod2", "node2-pod1"] {
         findings.check(format!("node1-pod1 to {server}"), shared(&lab, server));

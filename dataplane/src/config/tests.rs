@@ -53,6 +53,7 @@ fn every_key_can_be_given_in_every_way() {
     let values = |key| match key {
         "run-dir" => "/run/x",
         "uplink" => "eth9",
+        "driver" => "af_xdp",
         "cores" => "0",
         "workers" => "3",
         "host-link-name" => "hr0",
@@ -88,12 +89,26 @@ fn cores_and_workers_exclude_each_other_within_a_source() {
 }
 
 #[test]
+fn drivers_are_chosen_for_all_or_by_kind() {
+    let drivers = |text| read(&["--driver", text], &[]).unwrap().drivers;
+    assert_eq!(drivers("auto"), Drivers::default());
+    assert_eq!(drivers("af_xdp"), Drivers { pods: PodDriver::AfXdp, tunnel: TunnelDriver::AfXdp });
+    assert_eq!(drivers("tunnel=udp"), Drivers { pods: PodDriver::Auto, tunnel: TunnelDriver::Udp });
+    let mixed = Drivers { pods: PodDriver::AfPacket, tunnel: TunnelDriver::AfXdp };
+    assert_eq!(drivers("pods=af_packet, tunnel=af_xdp"), mixed);
+    assert_eq!(drivers("af_xdp,pods=af_packet"), mixed);
+}
+
+#[test]
 fn a_wrong_value_names_key_value_source_and_remedy() {
     let wrong = [
         ("run-dir", "relative/dir", "absolute"),
         ("run-dir", "/", "absolute"),
         ("uplink", "a-name-that-is-too-long", "1 to 15"),
         ("uplink", "", "1 to 15"),
+        ("driver", "dpdk", "auto, af_xdp"),
+        ("driver", "pods=udp", "auto, af_xdp"),
+        ("driver", "", "auto, af_xdp"),
         ("cores", "0,0", "each once"),
         ("cores", "4000", "may use"),
         ("cores", "1-", "may use"),

@@ -35,6 +35,39 @@ impl Cores {
     }
 }
 
+/// Which driver serves which kind of port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drivers {
+    /// Pods and the host link.
+    pub pods: PodDriver,
+    /// The tunnel to other nodes.
+    pub tunnel: TunnelDriver,
+}
+
+/// A driver for veths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodDriver {
+    /// The fastest that the kernel has.
+    #[default]
+    Auto,
+    /// AF_XDP sockets.
+    AfXdp,
+    /// Packet sockets with virtio-net headers.
+    AfPacket,
+}
+
+/// A driver for tunnelled packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TunnelDriver {
+    /// AF_XDP where the uplink has zero-copy, else UDP sockets.
+    #[default]
+    Auto,
+    /// The uplink's AF_XDP sockets.
+    AfXdp,
+    /// UDP sockets with segmentation.
+    Udp,
+}
+
 /// Names of both ends of the host link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostLinkNames {
@@ -70,6 +103,25 @@ pub(super) fn device(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text.into())
+}
+
+pub(super) fn drivers(text: &str) -> Result<Drivers, String> {
+    let wrong = || "auto, af_xdp, or a list such as pods=af_packet,tunnel=udp".to_owned();
+    let mut drivers = Drivers::default();
+    for part in text.split(',') {
+        match part.trim() {
+            "auto" => drivers = Drivers::default(),
+            "af_xdp" => drivers = Drivers { pods: PodDriver::AfXdp, tunnel: TunnelDriver::AfXdp },
+            "pods=auto" => drivers.pods = PodDriver::Auto,
+            "pods=af_xdp" => drivers.pods = PodDriver::AfXdp,
+            "pods=af_packet" => drivers.pods = PodDriver::AfPacket,
+            "tunnel=auto" => drivers.tunnel = TunnelDriver::Auto,
+            "tunnel=af_xdp" => drivers.tunnel = TunnelDriver::AfXdp,
+            "tunnel=udp" => drivers.tunnel = TunnelDriver::Udp,
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(drivers)
 }
 
 pub(super) fn cores(text: &str) -> Result<Cores, String> {

@@ -27,6 +27,7 @@ pub mod socket;
 pub mod start;
 pub mod status;
 pub mod uplink;
+pub mod veth;
 pub mod warnings;
 pub mod workers;
 

@@ -1,34 +1,28 @@
 //! Pod ports and the host link: opened when their device is there, closed when it or its owner is gone.
 //!
-//! All of them share one frame area per worker, which the kernel knows by the host link's sockets: it outlives every pod.
+//! All of them share one frame area per worker, which AF_XDP knows by the host link's sockets: it outlives every pod.
 //! So nothing is open before the host link is, and when its device is replaced, everything is closed and opened again; that
 //! takes milliseconds, and flows are kept. A pod's slot is free again once every worker has let go of it.
 //!
-//! A port that is closed keeps its XDP program as long as its device is there: the program drops what has no socket, so a
+//! A port that is closed keeps its program as long as its device is there: the program drops what has no socket, so a
 //! pod never reaches the node's own stack past the dataplane.
 
 mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 
 use headrace_api::state::{Port, PortId};
-use headrace_xsk::program::{Attached, PodProgram, ProgramError};
-use headrace_xsk::{Granted, Mode, SocketConfig};
+use headrace_xsk::program::ProgramError;
 
 use super::kernel::{Link, View};
-use super::queues::{Queues, QueuesError};
 use super::retry::Failure;
+use super::veth::{Opened, VethError, Veths};
 use super::workers::Workers;
+use crate::config::PodDriver;
 use crate::frames::AreaId;
 use crate::port::PortIndex;
-use crate::stats::PortCounters;
 use slots::Slots;
-
-/// Most receive queues of a port: devices may have been made for more workers than there are now, and this number stays
-/// the same over restarts, so that what the XDP program knows of its ports stays good.
-const QUEUES: u32 = 32;
 
 /// An open device.
 pub struct Open {
@@ -36,18 +30,8 @@ pub struct Open {
     pub index: PortIndex,
     /// Index of its device, by which a device made anew is told from the old one.
     pub ifindex: u32,
-    /// How its XDP program is attached.
-    pub attached: Attached,
-    /// What its sockets got.
-    pub granted: Granted,
-    /// How many there are.
-    pub queues: u32,
-    /// Whether frames of up to 64 KiB pass.
-    pub superframes: bool,
-    /// Counters of each worker's half.
-    pub counters: Vec<Arc<PortCounters>>,
-    /// What is wrong with it all the same, with the remedy.
-    pub problem: Option<String>,
+    /// What it was opened with.
+    pub device: Opened,
     /// Whether superframes were asked for, whatever came of it.
     asked_superframes: bool,
 }
@@ -67,12 +51,9 @@ pub enum PortProblem {
     /// All slots are taken.
     #[error("all {0} port slots are taken; delete ports that are gone")]
     Slots(usize),
-    /// The XDP program.
+    /// Its program or a socket.
     #[error(transparent)]
-    Program(#[from] ProgramError),
-    /// A socket.
-    #[error(transparent)]
-    Queues(#[from] QueuesError),
+    Device(#[from] VethError),
 }
 
 /// What stands in a port's way since the last attempt.
@@ -88,7 +69,7 @@ impl Obstacle {
 
     /// Of an attempt: only one that touched the device makes the next one wait.
     fn of(problem: &PortProblem, link: Option<&Link>) -> Self {
-        let tried = matches!(problem, PortProblem::Program(_) | PortProblem::Queues(_));
+        let tried = matches!(problem, PortProblem::Device(_));
         let failure = link.filter(|_| tried).map(|link| Failure::on(link.index));
         Self { text: problem.to_string(), failure }
     }
@@ -100,7 +81,7 @@ impl Obstacle {
 
 /// The host link and all pod ports.
 pub struct Ports {
-    program: PodProgram,
+    veths: Veths,
     host: Option<Open>,
     host_obstacle: Obstacle,
     pods: BTreeMap<PortId, Open>,
@@ -109,13 +90,13 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Loads the XDP program, or takes over that of an earlier process with the devices it is attached to.
+    /// Loads the programs, or takes over those of an earlier process with the devices they are attached to.
     ///
     /// # Errors
-    /// [`ProgramError`] when it cannot be loaded or pinned.
-    pub fn new(pins: &Path, workers: u32) -> Result<Self, ProgramError> {
+    /// [`ProgramError`] when one cannot be loaded or pinned.
+    pub fn new(pins: &Path, workers: u32, driver: PodDriver) -> Result<Self, ProgramError> {
         Ok(Self {
-            program: PodProgram::load_or_take_over(pins, workers.max(QUEUES))?,
+            veths: Veths::new(pins, workers, driver)?,
             host: None,
             host_obstacle: Obstacle::new("it is not there yet"),
             pods: BTreeMap::new(),
@@ -226,13 +207,9 @@ impl Ports {
         }
     }
 
-    /// Takes the program's entries of devices that are gone out of its maps.
+    /// Takes what the programs know of devices that are gone out of their maps.
     pub fn forget_gone(&mut self, view: &View) {
-        let gone: Vec<u32> =
-            self.program.devices().filter(|ifindex| view.link_by_index(*ifindex).is_none()).collect();
-        for ifindex in gone {
-            self.program.detach(ifindex);
-        }
+        self.veths.forget_gone(view);
     }
 
     fn open_pod(&mut self, port: &Port, link: Option<&Link>, workers: &Workers) -> Result<Open, PortProblem> {
@@ -256,35 +233,7 @@ impl Ports {
         if !link.up {
             return Err(PortProblem::Down(link.name.clone()));
         }
-        // The program goes first: it drops until there are sockets, instead of letting packets pass to the node.
-        let attached = self.program.attach(link.index)?;
-        let config =
-            SocketConfig { mode: Mode::Copy, multi_buffer: attached.frags, ..SocketConfig::default() };
-        let program = &mut self.program;
-        let wanted = link.rx_queues.clamp(1, workers.count().max(QUEUES));
-        let queues = Queues::open(workers, AreaId::Pods, link.index, wanted, &config, |queue, socket| {
-            program.set_socket(link.index, queue, socket)
-        })?;
-        let problem = (!queues.serve_everybody()).then(|| {
-            let (name, count, workers) = (&link.name, queues.count, workers.count());
-            format!(
-                "device {name} has {count} queues for {workers} workers, some of which cannot send to it; make the pod \
-                 anew, or run {count} workers"
-            )
-        });
-        let superframes_pass = superframes && attached.frags && queues.granted.multi_buffer;
-        let (granted, count) = (queues.granted.clone(), queues.count);
-        let counters = workers.attach(index, AreaId::Pods, queues.sockets, superframes_pass);
-        Ok(Open {
-            index,
-            ifindex: link.index,
-            attached,
-            granted,
-            queues: count,
-            superframes: superframes_pass,
-            counters,
-            problem,
-            asked_superframes: superframes,
-        })
+        let device = self.veths.open(index, link, superframes, workers)?;
+        Ok(Open { index, ifindex: link.index, device, asked_superframes: superframes })
     }
 }

@@ -255,10 +255,13 @@ impl Reconciler {
         let refreshed = self.kernel.refresh().await.map(drop);
         self.warnings.set(Topic::Kernel, sentence(refreshed));
         self.keep_host_link().await;
-        let configured = self.uplink.configure(&self.desired, &self.kernel.view().local());
+        let local = self.kernel.view().local();
+        let configured = self.uplink.configure(&self.desired, &local);
         let chosen =
             Uplink::choose(self.config.uplink.as_deref(), self.desired.settings(), self.kernel.view());
-        self.uplink.follow(chosen, &self.workers);
+        self.uplink.follow(chosen, self.desired.settings(), &self.workers);
+        // What the tunnel's sockets carry is not the program's to take.
+        let configured = configured.and_then(|()| self.uplink.configure(&self.desired, &local));
         self.warnings.set(
             Topic::Uplink,
             match (&configured, self.uplink.open()) {
@@ -299,7 +302,7 @@ impl Reconciler {
             .filter(|(id, _)| !without.contains(id))
             .filter_map(|(id, open)| {
                 let mut port = self.desired.ports().get(&id)?.clone();
-                port.superframes = open.superframes;
+                port.superframes = open.device.superframes;
                 Some((id, (open.index, port)))
             })
             .collect();

@@ -107,8 +107,8 @@ pub(super) async fn serve_until(
     for warning in host_link::ensure(&mut kernel, &config.host_link, workers.count()).await? {
         tracing::warn!("{warning}");
     }
-    let ports = Ports::new(pins, workers.count())?;
-    let uplink = Uplink::new(pins)?;
+    let ports = Ports::new(pins, workers.count(), config.drivers.pods)?;
+    let uplink = Uplink::new(pins, config.drivers.tunnel)?;
     let run_dir = config.run_dir.clone();
     let reconciler = Reconciler::new(Parts { config, kernel, ports, uplink, workers, flows }).await;
     let (calls, inbox) = mpsc::channel(CALLS);

@@ -11,6 +11,7 @@ use headrace_xsk::program::Attached;
 use super::kernel::{Link, NeighborState, View};
 use super::reconcile::Reconciler;
 use super::uplink::{copy, join};
+use super::veth::{Driver, Opened};
 use super::{ports, uplink};
 use crate::drop_reason::DropReason;
 use crate::frames::{AreaId, Ledger};
@@ -45,7 +46,7 @@ pub fn port_state(r: &Reconciler, id: PortId) -> proto::PortState {
     let problem = match r.ports.pod(id) {
         Ok(open) => {
             let down = r.desired.ports().get(&id).and_then(|port| down(r.kernel.view(), port));
-            down.or_else(|| open.problem.clone()).unwrap_or_default()
+            down.or_else(|| open.device.problem.clone()).unwrap_or_default()
         }
         Err(problem) => problem.to_owned(),
     };
@@ -98,8 +99,11 @@ fn uplink(r: &Reconciler) -> proto::PortStatus {
     let name = r.uplink.open().map_or(r.config.uplink.as_deref().unwrap_or_default(), |open| &open.name);
     let device = device("uplink", name, r.kernel.view().link(name));
     match r.uplink.open() {
-        Ok(uplink::Open { attached, granted, queues, counters, .. }) => {
-            with_sockets(device, attached, granted, *queues, counters)
+        Ok(uplink::Open { attached, granted, queues, counters, tunnel, .. }) => {
+            let why = join([tunnel.why, &tunnel.problem]);
+            let status = with_xdp(with_counters(device, *queues, counters), attached, granted, &why);
+            let driver = if tunnel.udp.is_some() { "af_xdp, tunnel udp" } else { "af_xdp" };
+            proto::PortStatus { driver: driver.into(), ..status }
         }
         Err(problem) => proto::PortStatus { problem: problem.into(), ..device },
     }
@@ -109,7 +113,6 @@ fn device(role: &str, name: &str, link: Option<&Link>) -> proto::PortStatus {
     proto::PortStatus {
         interface: name.into(),
         role: role.into(),
-        driver: "af_xdp".into(),
         mtu: link.map_or(0, |link| link.mtu),
         mac: link.map_or_else(Vec::new, |link| link.mac.0.to_vec()),
         ..proto::PortStatus::default()
@@ -117,28 +120,39 @@ fn device(role: &str, name: &str, link: Option<&Link>) -> proto::PortStatus {
 }
 
 fn with_port(device: proto::PortStatus, open: &ports::Open) -> proto::PortStatus {
-    let ports::Open { attached, granted, queues, counters, superframes, .. } = open;
-    let status = with_sockets(device, attached, granted, *queues, counters);
-    proto::PortStatus { superframes: *superframes, ..status }
+    let Opened { driver, queues, counters, superframes, .. } = &open.device;
+    let status = proto::PortStatus { superframes: *superframes, ..with_counters(device, *queues, counters) };
+    match driver {
+        Driver::AfXdp { attached, granted, why } => with_xdp(status, attached, granted, why),
+        Driver::Packet { why } => proto::PortStatus {
+            driver: "af_packet".into(),
+            copy_mode: "copy".into(),
+            frags: true,
+            tx_metadata: true,
+            why: why.clone(),
+            ..status
+        },
+    }
 }
 
-fn with_sockets(
-    device: proto::PortStatus,
+fn with_counters(device: proto::PortStatus, queues: u32, halves: &[Arc<PortCounters>]) -> proto::PortStatus {
+    proto::PortStatus { ready: true, queues, counters: Some(counters(halves)), ..device }
+}
+
+fn with_xdp(
+    status: proto::PortStatus,
     attached: &Attached,
     granted: &Granted,
-    queues: u32,
-    halves: &[Arc<PortCounters>],
+    why: &str,
 ) -> proto::PortStatus {
     proto::PortStatus {
-        ready: true,
+        driver: "af_xdp".into(),
         xdp_mode: attached.mode.to_string(),
         copy_mode: copy(granted).into(),
         frags: attached.frags && granted.multi_buffer,
         tx_metadata: granted.tx_metadata,
-        queues,
-        why: join([attached.why.as_str(), granted.note.as_deref().unwrap_or_default()]),
-        counters: Some(counters(halves)),
-        ..device
+        why: join([why, attached.why.as_str(), granted.note.as_deref().unwrap_or_default()]),
+        ..status
     }
 }
 
@@ -192,9 +206,9 @@ fn worker(r: &Reconciler, handle: &WorkerHandle) -> proto::WorkerStatus {
 
 /// Kicks of one worker's halves of the ports that are open now.
 fn kicks(r: &Reconciler, worker: usize) -> u64 {
-    let host = r.ports.host().ok().map(|open| &open.counters);
+    let host = r.ports.host().ok().map(|open| &open.device.counters);
     let uplink = r.uplink.open().ok().map(|open| &open.counters);
-    let pods = r.ports.open_pods().map(|(_, open)| &open.counters);
+    let pods = r.ports.open_pods().map(|(_, open)| &open.device.counters);
     let halves = host.into_iter().chain(uplink).chain(pods).filter_map(|halves| halves.get(worker));
     halves.map(|half| half.kicks.get()).sum()
 }

@@ -2,10 +2,11 @@
 //!
 //! Modes from best to last: zero-copy, copy in the driver, generic, which switches the device's own GRO off for the whole
 //! node. Status says which one it became and why. What the program takes is brought up to date before tables that count on
-//! it; without settings it takes nothing. Without an uplink pods of this node reach each other and the node, no more.
+//! it; without settings it takes nothing. Tunnelled packets go by UDP sockets where there is no zero-copy. Without an
+//! uplink pods of this node reach each other and the node, no more.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use headrace_api::state::{Encapsulation, Settings};
 use headrace_xsk::program::{
     Attached, Frontend, Preference, Prefix, ProgramError, Snat, UplinkConfig, UplinkProgram, XdpMode,
 };
-use headrace_xsk::{Granted, Mode, SocketConfig};
+use headrace_xsk::{AreaHandle, Granted, Mode, SocketConfig};
 use ipnetwork::IpNetwork;
 
 use super::desired::Desired;
@@ -21,9 +22,13 @@ use super::frontends;
 use super::kernel::{Link, View};
 use super::queues::{Queues, QueuesError};
 use super::retry::Failure;
-use super::workers::Workers;
+use super::workers::{Half, Workers};
+use crate::config::TunnelDriver;
 use crate::frames::AreaId;
 use crate::port::PortIndex;
+use crate::port::afxdp::AfXdpPort;
+use crate::port::tunnel::Tunnel;
+use crate::port::uplink::UplinkPort;
 use crate::stats::PortCounters;
 
 /// The open uplink.
@@ -40,13 +45,29 @@ pub struct Open {
     pub queues: u32,
     /// Counters of each worker's half.
     pub counters: Vec<Arc<PortCounters>>,
+    /// How tunnelled packets get in and out.
+    pub tunnel: TunnelState,
     /// What an operator should know about it.
     pub warnings: Vec<String>,
+    /// The tunnel's end that was asked for, whatever came of it.
+    asked_end: Option<SocketAddrV4>,
+}
+
+/// How tunnelled packets get in and out, and why so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelState {
+    /// Where the UDP sockets are; `None` = by the uplink's own sockets.
+    pub udp: Option<SocketAddrV4>,
+    /// Why.
+    pub why: &'static str,
+    /// What went wrong on the way to UDP sockets.
+    pub problem: String,
 }
 
 /// The uplink with its XDP program.
 pub struct Uplink {
     program: UplinkProgram,
+    driver: TunnelDriver,
     open: Option<Open>,
     problem: String,
     failure: Option<Failure>,
@@ -60,10 +81,11 @@ impl Uplink {
     ///
     /// # Errors
     /// [`ProgramError`] when it cannot be loaded or pinned.
-    pub fn new(pins: &Path) -> Result<Self, ProgramError> {
+    pub fn new(pins: &Path, driver: TunnelDriver) -> Result<Self, ProgramError> {
         let program = UplinkProgram::load_or_take_over(pins)?;
         Ok(Self {
             program,
+            driver,
             open: None,
             problem: "it was not looked for yet".into(),
             failure: None,
@@ -99,11 +121,13 @@ impl Uplink {
         })
     }
 
-    /// Opens the device, or lets go of it when it is another one now.
-    pub fn follow(&mut self, chosen: Result<&Link, String>, workers: &Workers) {
+    /// Opens the device, or lets go of it when it is another one now, or the tunnel's end.
+    pub fn follow(&mut self, chosen: Result<&Link, String>, settings: Option<&Settings>, workers: &Workers) {
         let index = chosen.as_ref().ok().map(|link| link.index);
-        if let Some(open) = self.open.take_if(|open| Some(open.ifindex) != index) {
-            tracing::warn!("the uplink is not {} any more", open.name);
+        let end = settings.and_then(tunnel_end);
+        let stays = |open: &Open| Some(open.ifindex) == index && open.asked_end == end;
+        if let Some(open) = self.open.take_if(|open| !stays(open)) {
+            tracing::info!("the uplink, {}, is opened anew", open.name);
             workers.detach(PortIndex::UPLINK);
             workers.release_anchors(AreaId::Uplink);
         }
@@ -119,7 +143,7 @@ impl Uplink {
             return;
         }
         let opened = match chosen {
-            Ok(link) if link.up => self.open_device(link, workers).map_err(|error| {
+            Ok(link) if link.up => self.open_device(link, end, workers).map_err(|error| {
                 self.failure = Some(Failure::on(link.index));
                 error.to_string()
             }),
@@ -147,7 +171,8 @@ impl Uplink {
             self.program.set_peer_pods(&prefixes)?;
             self.peers = Some(prefixes);
         }
-        let config = desired.settings().map(|settings| config(settings, local)).unwrap_or_default();
+        let by_socket = self.open.as_ref().is_some_and(|open| open.tunnel.udp.is_some());
+        let config = desired.settings().map(|s| config(s, local, by_socket)).unwrap_or_default();
         if self.config.as_ref() != Some(&config) {
             self.program.configure(&config)?;
             self.config = Some(config);
@@ -165,10 +190,15 @@ impl Uplink {
         self.program.forget_inherited_frontends()
     }
 
-    fn open_device(&mut self, link: &Link, workers: &Workers) -> Result<Open, QueuesError> {
+    fn open_device(
+        &mut self,
+        link: &Link,
+        end: Option<SocketAddrV4>,
+        workers: &Workers,
+    ) -> Result<Open, QueuesError> {
         let native = self.program.attach(link.index, Preference::Native);
         let why = match native {
-            Ok(attached) => match self.open_queues(link, attached, Mode::Auto, workers) {
+            Ok(attached) => match self.open_queues(link, attached, Mode::Auto, end, workers) {
                 Ok(open) => return Ok(open),
                 Err(error) => error.to_string(),
             },
@@ -179,7 +209,7 @@ impl Uplink {
         self.program.detach(link.index);
         let mut attached = self.program.attach(link.index, Preference::Generic)?;
         attached.why = join([why.as_str(), &attached.why]);
-        self.open_queues(link, attached, Mode::Copy, workers)
+        self.open_queues(link, attached, Mode::Copy, end, workers)
     }
 
     fn open_queues(
@@ -187,6 +217,7 @@ impl Uplink {
         link: &Link,
         attached: Attached,
         mode: Mode,
+        end: Option<SocketAddrV4>,
         workers: &Workers,
     ) -> Result<Open, QueuesError> {
         let config = SocketConfig { mode, multi_buffer: attached.frags, ..SocketConfig::default() };
@@ -212,7 +243,19 @@ impl Uplink {
             ));
         }
         let (granted, count) = (queues.granted.clone(), queues.count);
-        let counters = workers.attach(PortIndex::UPLINK, AreaId::Uplink, queues.sockets, false);
+        let (tunnels, tunnel) = self.open_tunnel(end, &granted, workers);
+        if self.driver == TunnelDriver::Udp && !tunnel.problem.is_empty() {
+            warnings.push(format!("the tunnel is not carried by UDP sockets: {}", tunnel.problem));
+        }
+        let mut tunnels = tunnels.into_iter();
+        let half = |sockets| match tunnels.next() {
+            Some(tunnel) => {
+                let rest = AfXdpPort::new(PortIndex::UPLINK, AreaId::Uplink, sockets, false);
+                Half::of(UplinkPort::new(rest, tunnel))
+            }
+            None => Half::of_sockets(PortIndex::UPLINK, AreaId::Uplink, sockets, false),
+        };
+        let counters = workers.attach(PortIndex::UPLINK, queues.sockets.into_iter().map(half));
         Ok(Open {
             name: link.name.clone(),
             ifindex: link.index,
@@ -220,13 +263,42 @@ impl Uplink {
             granted,
             queues: count,
             counters,
+            tunnel,
             warnings,
+            asked_end: end,
         })
+    }
+
+    /// Opens the UDP sockets of the tunnel, a worker each, where they are the better choice.
+    fn open_tunnel(
+        &self,
+        end: Option<SocketAddrV4>,
+        granted: &Granted,
+        workers: &Workers,
+    ) -> (Vec<Tunnel>, TunnelState) {
+        let by_uplink = |why, problem| (Vec::new(), TunnelState { udp: None, why, problem });
+        let why = match self.driver {
+            TunnelDriver::AfXdp => return by_uplink("", String::new()),
+            TunnelDriver::Auto if granted.zero_copy => return by_uplink("auto: zero-copy", String::new()),
+            TunnelDriver::Auto => "auto: the fastest measured without zero-copy",
+            TunnelDriver::Udp => "",
+        };
+        let Some(end) = end else { return by_uplink("", "no settings yet".into()) };
+        let areas: Vec<&AreaHandle> = workers.areas(AreaId::Uplink).collect();
+        match Tunnel::open(&areas, end) {
+            Ok(tunnels) => (tunnels, TunnelState { udp: Some(end), why, problem: String::new() }),
+            Err(error) => by_uplink("", error.to_string()),
+        }
     }
 }
 
-/// What the program takes for these settings.
-fn config(settings: &Settings, local: &BTreeSet<Ipv4Addr>) -> UplinkConfig {
+/// Where the tunnel of these settings ends on this node.
+fn tunnel_end(settings: &Settings) -> Option<SocketAddrV4> {
+    v4(&settings.node_addresses).next().map(|address| SocketAddrV4::new(address, settings.vxlan_port.get()))
+}
+
+/// What the program takes for these settings. Tunnelled packets pass when they are to reach UDP sockets.
+fn config(settings: &Settings, local: &BTreeSet<Ipv4Addr>, by_socket: bool) -> UplinkConfig {
     let own: BTreeSet<Ipv4Addr> = v4(&settings.node_addresses).chain(local.iter().copied()).collect();
     let snat = v4(&settings.node_addresses).next().map(|address| Snat {
         address,
@@ -236,7 +308,7 @@ fn config(settings: &Settings, local: &BTreeSet<Ipv4Addr>) -> UplinkConfig {
     UplinkConfig {
         node_port_addresses: frontends::node_port_addresses(settings, &own).collect(),
         addresses: own.into_iter().collect(),
-        vxlan_port: Some(settings.vxlan_port.get()),
+        vxlan_port: (!by_socket).then(|| settings.vxlan_port.get()),
         pods: settings.pod_cidrs.iter().find_map(prefix),
         direct: settings.encapsulation == Encapsulation::Direct,
         snat,

@@ -29,6 +29,26 @@ struct Seat {
     uplink: AreaHandle,
 }
 
+/// One worker's half of a port.
+pub struct Half {
+    counters: Arc<PortCounters>,
+    port: Option<Box<dyn Port>>,
+}
+
+impl Half {
+    /// An open one.
+    pub fn of(port: impl Port + 'static) -> Self {
+        Self { counters: Arc::clone(port.counters()), port: Some(Box::new(port)) }
+    }
+
+    /// Of sockets, of which the worker may have none.
+    pub fn of_sockets(index: PortIndex, area: AreaId, sockets: Vec<Socket>, superframes: bool) -> Self {
+        let none = sockets.is_empty();
+        let half = Self::of(AfXdpPort::new(index, area, sockets, superframes));
+        if none { Self { port: None, ..half } } else { half }
+    }
+}
+
 /// All workers, at least one.
 pub struct Workers(Vec<Seat>);
 
@@ -70,25 +90,17 @@ impl Workers {
         self.areas(area).for_each(AreaHandle::release);
     }
 
-    /// Hands each worker its sockets of a port; a worker without any gets no port. Returns the counters of each worker's
-    /// half, in their order.
-    pub fn attach(
-        &self,
-        index: PortIndex,
-        area: AreaId,
-        sockets: Vec<Vec<Socket>>,
-        superframes: bool,
-    ) -> Vec<Arc<PortCounters>> {
-        let mut counters = Vec::new();
-        for (seat, sockets) in self.0.iter().zip(sockets) {
-            let none = sockets.is_empty();
-            let port = AfXdpPort::new(index, area, sockets, superframes);
-            counters.push(Arc::clone(port.counters()));
-            if !none {
-                seat.handle.attach(index, Box::new(port));
+    /// Hands each worker its half of a port; a worker without any gets no port. Returns the counters of the halves, in the
+    /// order of the workers.
+    pub fn attach(&self, index: PortIndex, halves: impl Iterator<Item = Half>) -> Vec<Arc<PortCounters>> {
+        let mut all = Vec::new();
+        for (seat, Half { counters, port }) in self.0.iter().zip(halves) {
+            all.push(counters);
+            if let Some(port) = port {
+                seat.handle.attach(index, port);
             }
         }
-        counters
+        all
     }
 
     /// Takes a port from every worker; its sockets are closed and its chunks back when this returns.

@@ -69,6 +69,8 @@ pub struct Frame {
     pub checksum: Checksum,
     /// Payload bytes of a segment when the frame is larger than its way allows; 0 = none is known.
     pub segment: u16,
+    /// Whether it leaves by the tunnel: its outer headers are this node's own.
+    pub tunnelled: bool,
 }
 
 impl Frame {

@@ -256,6 +256,7 @@ impl Pool {
             len,
             checksum: Checksum::AsSent,
             segment: 0,
+            tunnelled: false,
         })
     }
 

@@ -26,6 +26,9 @@ const AHEAD: u32 = 16;
 const IDLE_TURNS: u32 = 10_000;
 /// The part of an area's chunks that is left for idle ports and for frames on their way when busy ones take what they can.
 const RESERVE: usize = 4;
+/// Descriptors that may be queued before the kernel is told to begin: the segments of a burst of superframes are more
+/// than there are chunks.
+const QUEUED: u32 = 512;
 /// Kicks in a row before other ports have their turn.
 const KICKS: usize = 16;
 
@@ -37,6 +40,8 @@ pub struct AfXdpPort {
     capabilities: Capabilities,
     /// Chunks to keep lent, each socket.
     fill: u32,
+    /// Descriptors queued since the last kick.
+    queued: u32,
     quiet_turns: u32,
     counters: Arc<PortCounters>,
 }
@@ -48,7 +53,7 @@ impl AfXdpPort {
         let metadata = sockets.first().is_some_and(|s| s.granted().tx_metadata);
         let capabilities = Capabilities { superframes, partial_checksums: metadata && area == AreaId::Pods };
         let fill = if index == PortIndex::UPLINK { BUSY_FILL } else { IDLE_FILL };
-        Self { index, area, sockets, capabilities, fill, quiet_turns: 0, counters: Arc::default() }
+        Self { index, area, sockets, capabilities, fill, queued: 0, quiet_turns: 0, counters: Arc::default() }
     }
 
     fn count_received(&self, frame: &Frame) {
@@ -150,8 +155,10 @@ impl Port for AfXdpPort {
                 return Err(frame);
             }
         }
-        if socket.transmit(&descs).is_err() {
+        let full = self.queued >= QUEUED;
+        if full || socket.transmit(&descs).is_err() {
             // Make room and try once more: the ring is drained by kicks only.
+            self.queued = 0;
             self.counters.kicks.add(1);
             socket.kick();
             let index = self.index;
@@ -160,6 +167,7 @@ impl Port for AfXdpPort {
                 return Err(frame);
             }
         }
+        self.queued += count as u32;
         self.counters.tx_frames.add(1);
         self.counters.tx_bytes.add(frame.len() as u64);
         if count > 1 {
@@ -170,6 +178,7 @@ impl Port for AfXdpPort {
     }
 
     fn flush(&mut self, pool: &mut Pool) -> bool {
+        self.queued = 0;
         let index = self.index;
         let Some(socket) = self.sockets.first_mut() else { return false };
         for _ in 0..KICKS {

@@ -2,11 +2,15 @@
 //!
 //! A worker owns its half of every port (its own queues); nothing here is shared between workers. The seam is [`Port`]:
 //! a driver moves frames between its rings and the worker's pools and does with a frame's checksum state and segment size
-//! what its side still needs. [`afxdp`] is the driver for veths and NICs, [`memory`] the one for tests and benchmarks.
+//! what its side still needs. [`afxdp`] is the driver for NICs and veths, [`packet`] the
+//! faster one for veths, [`tunnel`] for tunnelled packets on NICs without zero-copy, [`memory`] the one for tests and benchmarks.
 
 pub mod afxdp;
 pub mod memory;
+pub mod packet;
 mod set;
+pub mod tunnel;
+pub mod uplink;
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -77,6 +81,11 @@ pub trait Port: Send {
 
     /// Descriptors that become readable when a frame arrives; none when the driver cannot wait.
     fn readiness(&self) -> Vec<BorrowedFd<'_>>;
+
+    /// Whether only a system call can tell if there are frames: it is asked for some when a descriptor is readable.
+    fn asks_the_kernel(&self) -> bool {
+        false
+    }
 
     /// Counters that the driver keeps and readers may read at any time.
     fn counters(&self) -> &Arc<PortCounters>;

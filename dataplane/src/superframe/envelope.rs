@@ -39,6 +39,11 @@ impl Envelope {
         }
     }
 
+    /// Whether it is a tunnel's.
+    pub fn is_tunnel(&self) -> bool {
+        matches!(self, Self::Tunnel { .. })
+    }
+
     /// Whether it has no bytes; never.
     pub fn is_empty(&self) -> bool {
         false

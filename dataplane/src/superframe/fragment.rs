@@ -40,7 +40,8 @@ pub fn run(
             writer.abandon(pools.get_mut(job.area));
             return Err(Failure::NoChunk);
         }
-        let new = writer.finish(pools.get_mut(job.area));
+        let mut new = writer.finish(pools.get_mut(job.area));
+        new.tunnelled = job.envelope.is_tunnel();
         emit(pools, new);
         made += 1;
     }

@@ -117,6 +117,7 @@ fn write(
     }
     let mut new = writer.finish(pools.get_mut(job.area));
     new.checksum = checksum;
+    new.tunnelled = job.envelope.is_tunnel();
     Some(new)
 }
 

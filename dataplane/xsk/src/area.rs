@@ -207,6 +207,11 @@ impl AreaHandle {
         self.region.config
     }
 
+    /// Whether this names `area`.
+    pub(crate) fn is(&self, area: &Area) -> bool {
+        Arc::ptr_eq(&self.region, &area.handle.region)
+    }
+
     pub(crate) fn memory(&self) -> &Mapping {
         &self.region.memory
     }

@@ -20,6 +20,7 @@ const BPF_LINK_CREATE: i64 = 28;
 const BPF_LINK_UPDATE: i64 = 29;
 const BPF_LINK_DETACH: i64 = 34;
 const BPF_XDP: u32 = 37;
+const BPF_TCX_INGRESS: u32 = 46;
 
 /// XDP_FLAGS_SKB_MODE and XDP_FLAGS_DRV_MODE of linux/if_link.h.
 pub(crate) const GENERIC: u32 = 1 << 1;
@@ -50,6 +51,13 @@ pub(crate) struct MapShape {
 pub(crate) fn link_create(program: BorrowedFd<'_>, ifindex: u32, flags: u32) -> io::Result<OwnedFd> {
     let attr = [program.as_raw_fd() as u32, ifindex, BPF_XDP, flags];
     // SAFETY: BPF_LINK_CREATE reads these four integers; it returns a new descriptor.
+    unsafe { bpf_fd(BPF_LINK_CREATE, &attr) }
+}
+
+/// Attaches a program behind what else is at a device's tc ingress.
+pub(crate) fn tcx_link_create(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+    let attr = [program.as_raw_fd() as u32, ifindex, BPF_TCX_INGRESS, 0];
+    // SAFETY: as in `link_create`.
     unsafe { bpf_fd(BPF_LINK_CREATE, &attr) }
 }
 

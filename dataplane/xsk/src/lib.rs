@@ -1,8 +1,8 @@
-//! AF_XDP sockets, their memory, and the XDP programs that feed them.
+//! AF_XDP, packet and UDP sockets, their memory, and the BPF programs around them.
 //!
 //! This is one of the two crates with `unsafe` code; what it shows outside is safe. From the bottom up:
-//! [`Area`] is the memory frames live in, [`Socket`] one (device, queue) with its four rings, [`program`]
-//! the XDP programs that steer packets into the sockets, [`device`] and [`offloads`] the few device
+//! [`Area`] is the memory frames live in, [`Socket`] one (device, queue) with its four rings, [`packet`] and [`udp`]
+//! the sockets for devices without zero-copy, [`program`] the BPF programs that steer packets, [`device`] and [`offloads`] the few device
 //! settings that need an ioctl.
 //!
 //! The rings are our own rather than those of `xsk-rs`: version 0.11 of that crate can neither describe data
@@ -10,7 +10,7 @@
 //! handle for every socket ever opened on a region.
 //!
 //! What always holds: every address is checked against its area before it is used, no call panics, and
-//! nothing on the packet path allocates, locks or (but for [`Socket::kick`]) enters the kernel.
+//! nothing on the packet path allocates or locks, and the kernel is entered once a burst.
 
 #[cfg(test)]
 extern crate self as headrace_xsk;
@@ -23,8 +23,10 @@ pub mod device;
 mod error;
 pub mod limits;
 mod mapping;
+mod messages;
 pub mod offloads;
 mod open;
+pub mod packet;
 pub mod program;
 mod ring;
 mod socket;
@@ -32,6 +34,7 @@ mod sys;
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]
 mod testing;
+pub mod udp;
 
 pub use area::{Area, AreaConfig, AreaError, AreaHandle, TxMetadata};
 pub use error::OpenError;

@@ -1,4 +1,4 @@
-//! The few system calls on AF_XDP sockets, with their unsafe parts; nothing here decides anything.
+//! The few system calls on sockets, with their unsafe parts; nothing here decides anything.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -33,14 +33,23 @@ pub(crate) fn set_option<T: Copy>(
 /// `getsockopt(2)` at level SOL_XDP into a zeroed C struct; the kernel may fill less of it than all.
 ///
 /// # Safety
-/// All-zero and whatever the kernel writes for `option` must be valid as `T`.
+/// As for [`get_option`].
 pub(crate) unsafe fn xdp_option<T: Copy>(fd: BorrowedFd<'_>, option: c_int) -> io::Result<T> {
+    // SAFETY: the caller's promise.
+    unsafe { get_option(fd, libc::SOL_XDP, option) }
+}
+
+/// `getsockopt(2)` into a zeroed C struct; the kernel may fill less of it than all.
+///
+/// # Safety
+/// All-zero and whatever the kernel writes for `option` must be valid as `T`.
+pub(crate) unsafe fn get_option<T: Copy>(fd: BorrowedFd<'_>, level: c_int, option: c_int) -> io::Result<T> {
     // SAFETY: the caller says zero is a valid T.
     let mut value: T = unsafe { std::mem::zeroed() };
     let mut len = size_of::<T>() as socklen_t;
     let into = std::ptr::from_mut(&mut value).cast::<c_void>();
     // SAFETY: the kernel writes at most `len` bytes into `value` and the new length into `len`.
-    check(unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_XDP, option, into, &raw mut len) })?;
+    check(unsafe { libc::getsockopt(fd.as_raw_fd(), level, option, into, &raw mut len) })?;
     Ok(value)
 }
 
@@ -67,6 +76,13 @@ pub(crate) fn wake_receive(fd: BorrowedFd<'_>) -> io::Result<()> {
         libc::recvfrom(fd.as_raw_fd(), null, 0, libc::MSG_DONTWAIT, null.cast(), std::ptr::null_mut())
     };
     check(if rc < 0 { -1 } else { 0 })
+}
+
+/// Puts a filter (socket(7)) on a socket that takes nothing.
+pub(crate) fn refuse_all(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut refuse = libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut refuse };
+    set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 
 /// Turns a -1 into the thread's errno.

@@ -35,11 +35,12 @@ impl Directories {
         Some(Self { run, pins })
     }
 
-    fn config(&self) -> Config {
+    fn config(&self, driver: &str) -> Config {
         let run_dir = self.run.path().to_str().unwrap();
         let words = [
             ["--run-dir", run_dir],
             ["--workers", "2"],
+            ["--driver", driver],
             ["--pod-chunks", "2048"],
             ["--uplink-chunks", "2048"],
             ["--flow-capacity", "1024"],
@@ -66,8 +67,12 @@ struct Running {
 
 impl Running {
     async fn start(directories: &Directories) -> Self {
+        Self::start_with("auto", directories).await
+    }
+
+    async fn start_with(driver: &str, directories: &Directories) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
-        let (config, pins) = (directories.config(), directories.pins.clone());
+        let (config, pins) = (directories.config(driver), directories.pins.clone());
         let run_dir = config.run_dir.clone();
         let task = tokio::task::spawn_local(async move {
             let stopped = async { drop(stopped.await) };
@@ -236,7 +241,8 @@ fn ports_follow_the_controller_and_outlive_the_process() {
         assert_eq!(status.generation, 7);
         let status = dataplane.until("its stream has ended", |s| s.state_source == "kept").await;
         let pod0 = port(&status, "pod");
-        assert_eq!((pod0.xdp_mode.as_str(), pod0.superframes, pod0.frags), ("generic", true, true));
+        assert_eq!((pod0.driver.as_str(), pod0.superframes, pod0.frags), ("af_packet", true, true));
+        assert!(pod0.why.contains("auto"), "{}", pod0.why);
         assert_eq!(port(&status, "uplink").interface, "up0");
         for ledger in status.workers.iter().flat_map(|worker| &worker.frames_ledger) {
             let found = ledger.free + ledger.fill + ledger.tx + ledger.in_hand + ledger.quarantined;
@@ -261,6 +267,24 @@ fn ports_follow_the_controller_and_outlive_the_process() {
         assert_eq!(again.send(1, vec![settings()]).await.ports, vec![]);
         assert_eq!(again.status().await.ports.len(), 2, "host link and uplink");
         again.stop().await;
+    });
+}
+
+#[test]
+fn the_driver_may_change_with_every_start() {
+    with_node(async |lab| {
+        let (mut generation, mut programs) = (0, Vec::new());
+        for driver in ["pods=af_packet", "af_xdp", "auto"] {
+            let dataplane = Running::start_with(driver, &lab.directories).await;
+            generation += 1;
+            assert!(dataplane.send(generation, vec![settings(), pod(true)]).await.accepted);
+            let status = dataplane.until("all is open", all_ready).await;
+            let pod0 = port(&status, "pod");
+            programs.push((pod0.driver.clone(), pod0.xdp_mode.clone()));
+            dataplane.stop().await;
+        }
+        let packet = ("af_packet".to_owned(), String::new());
+        assert_eq!(programs, [packet.clone(), ("af_xdp".into(), "generic".into()), packet]);
     });
 }
 

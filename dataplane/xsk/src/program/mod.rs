@@ -1,10 +1,12 @@
 //! The XDP programs (C in bpf/, compiled by build.rs) and their lives on devices.
 //!
-//! [`PodProgram`] serves all pod ports and the host link, [`UplinkProgram`] the node's NIC. Their links and maps
+//! [`PodProgram`] serves all pod ports and the host link, [`UplinkProgram`] the node's NIC, [`GuardProgram`] at tc
+//! ingress the ports that have packet sockets. Their links and maps
 //! may be pinned in a directory of a bpffs: then they stay when the process ends, and the next process takes
 //! them over without ever detaching. A foreign program on a device is never replaced.
 
 mod attach;
+mod guard;
 mod load;
 mod pod;
 mod query;
@@ -13,6 +15,7 @@ mod uplink;
 use std::io;
 
 pub use attach::{Attached, XdpMode};
+pub use guard::GuardProgram;
 pub use pod::PodProgram;
 pub use query::{OnDevice, program_on};
 pub use uplink::{Frontend, Place, Preference, Prefix, Snat, UplinkConfig, UplinkCounters, UplinkProgram};
@@ -21,7 +24,7 @@ pub use uplink::{Frontend, Place, Preference, Prefix, Snat, UplinkConfig, Uplink
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// The kernel refused the program or its maps.
-    #[error("cannot load the {program} XDP program: {reason}; run as root on Linux 5.18 or later")]
+    #[error("cannot load the {program} BPF program: {reason}; run as root on Linux 5.18 or later")]
     Load {
         /// Which program.
         program: &'static str,
@@ -50,7 +53,7 @@ pub enum ProgramError {
         name: String,
     },
     /// No mode worked.
-    #[error("cannot attach XDP to {device}: {reason}")]
+    #[error("cannot attach a BPF program to {device}: {reason}")]
     Attach {
         /// The device.
         device: String,

@@ -1,0 +1,216 @@
+//! Packet sockets: the driver for veths whose frames the kernel has to copy anyway.
+//!
+//! Checksum state and segment size travel beside the frame (virtio-net header), so nobody on this node completes or
+//! verifies a sum of a packet that stays here. Receiving and sending are one system call a burst. Chunks are lent by need:
+//! an idle port keeps enough for two frames, a busy one for [`MESSAGES`].
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use headrace_wire::Header;
+use headrace_wire::tcp::{self, TcpFlags, TcpHeader};
+use headrace_xsk::packet::{MESSAGES, PacketSocket, VnetHeader};
+
+use super::{BURST, Capabilities, Port, PortIndex, Received};
+use crate::frames::{AreaId, Checksum, Frame, MAX_CHUNKS, Piece, Pool};
+use crate::stats::PortCounters;
+
+/// Messages an idle port can take at a time.
+const IDLE: usize = 2;
+/// The part of an area's chunks that is left for idle ports and for frames on their way when busy ones take what they can.
+const RESERVE: usize = 4;
+/// The kernel's limit on what a device is given to segment (GSO_LEGACY_MAX_SIZE); larger frames go as they are.
+const LARGEST_GSO: usize = 65_536;
+
+/// One worker's socket on one device.
+pub struct PacketPort {
+    index: PortIndex,
+    socket: PacketSocket,
+    capabilities: Capabilities,
+    /// Messages to keep chunks lent for.
+    slots: usize,
+    /// Whether frames came since the last [`Port::publish`].
+    busy: bool,
+    counters: Arc<PortCounters>,
+}
+
+impl PacketPort {
+    /// Over an open socket whose chunks are those of the pods' area.
+    pub fn new(index: PortIndex, socket: PacketSocket, superframes: bool) -> Self {
+        let capabilities = Capabilities { superframes, partial_checksums: true };
+        Self { index, socket, capabilities, slots: IDLE, busy: false, counters: Arc::default() }
+    }
+
+    /// Chunks that a message is scattered over.
+    pub fn chunks(superframes: bool) -> usize {
+        if superframes { MAX_CHUNKS } else { 1 }
+    }
+
+    fn count_received(&self, frame: &Frame) {
+        self.counters.rx_frames.add(1);
+        self.counters.rx_bytes.add(frame.len() as u64);
+        if frame.chunks() > 1 {
+            self.counters.rx_superframes.add(1);
+        }
+    }
+
+    /// Sends what is queued; returns whether something is left.
+    fn send(&mut self, pool: &mut Pool) -> bool {
+        self.counters.kicks.add(1);
+        let sent = self.socket.send(pool.area());
+        self.counters.tx_invalid.add(sent.refused.into());
+        let index = self.index;
+        self.socket.reap(&mut |addr| pool.completed(addr, index));
+        sent.blocked
+    }
+}
+
+impl Port for PacketPort {
+    fn area(&self) -> AreaId {
+        AreaId::Pods
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    fn receive(&mut self, pool: &mut Pool, received: &mut Received) -> usize {
+        let most = received.remaining_capacity().min(BURST);
+        let came = self.socket.receive(pool.area_mut(), most);
+        self.busy |= came > 0;
+        if came >= self.slots {
+            self.slots = (self.slots * 2).min(MESSAGES);
+        }
+        let before = received.len();
+        for slot in 0..came {
+            let mut chain: ArrayVec<Piece, MAX_CHUNKS> = ArrayVec::new();
+            let header = self.socket.take(slot, &mut |addr, len| {
+                let piece = pool.received(addr, len);
+                if chain.try_push(piece).is_err() {
+                    pool.give_back(piece);
+                }
+            });
+            let Some(header) = header else {
+                // Longer than its room, which only a device with another MTU than it was opened with gives.
+                self.counters.fill_ring_empty.add(1);
+                continue;
+            };
+            if let Some(mut frame) = pool.assemble(&chain) {
+                frame.segment = header.segment();
+                self.count_received(&frame);
+                received.push(frame);
+            }
+        }
+        received.len() - before
+    }
+
+    fn replenish(&mut self, pool: &mut Pool) {
+        let scarce = pool.available() < pool.len() / RESERVE;
+        let slots = if scarce { IDLE } else { self.slots };
+        if self.socket.is_filled(slots) {
+            return;
+        }
+        let (index, pool) = (self.index, std::cell::RefCell::new(pool));
+        let mut chunks = std::iter::from_fn(|| pool.borrow_mut().take_for_fill(index));
+        self.socket.fill(slots, &mut chunks, &mut |addr| pool.borrow_mut().untake(addr));
+    }
+
+    fn transmit(&mut self, pool: &mut Pool, frame: Frame) -> Result<(), Frame> {
+        let header = vnet_header(pool, &frame);
+        let pieces = || pool.pieces(&frame).map(|piece| (piece.addr.into(), piece.len));
+        if !self.socket.queue(header, pieces()) {
+            self.send(pool);
+            let pieces = pool.pieces(&frame).map(|piece| (piece.addr.into(), piece.len));
+            if !self.socket.queue(header, pieces) {
+                return Err(frame);
+            }
+        }
+        self.counters.tx_frames.add(1);
+        self.counters.tx_bytes.add(frame.len() as u64);
+        if frame.chunks() > 1 {
+            self.counters.tx_superframes.add(1);
+        }
+        pool.sent(frame, self.index);
+        Ok(())
+    }
+
+    fn flush(&mut self, pool: &mut Pool) -> bool {
+        self.socket.queued() > 0 && self.send(pool)
+    }
+
+    fn readiness(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.socket.as_fd()]
+    }
+
+    fn asks_the_kernel(&self) -> bool {
+        true
+    }
+
+    fn counters(&self) -> &Arc<PortCounters> {
+        &self.counters
+    }
+
+    fn publish(&mut self) {
+        self.counters.rx_ring_full.add(self.socket.lost());
+        // A second without traffic: what is lent for more than a few frames goes back.
+        if !std::mem::take(&mut self.busy) {
+            self.slots = IDLE;
+        }
+    }
+}
+
+/// What the receiver is told beside the frame: that its checksum is left to it, and the segments of a TCP superframe.
+fn vnet_header(pool: &Pool, frame: &Frame) -> VnetHeader {
+    let Checksum::Partial { start, offset } = frame.checksum else { return VnetHeader::default() };
+    let header = VnetHeader::partial(start, offset);
+    let is_tcp = usize::from(offset) == tcp::CHECKSUM_OFFSET;
+    if frame.segment == 0 || !is_tcp || frame.len() >= LARGEST_GSO {
+        return header;
+    }
+    let Some(tcp) = pool.head(frame).get(start.into()..).and_then(TcpHeader::of) else { return header };
+    let header_len = usize::from(start) + tcp.header_len();
+    if header_len + usize::from(frame.segment) >= frame.len() {
+        return header;
+    }
+    header.tcp_segments(header_len as u16, frame.segment, tcp.flags().contains(TcpFlags::CWR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::testing::{assert_all_free, pools, store};
+
+    /// A frame of `payload` bytes behind Ethernet, IPv4 and a TCP header of 32 bytes with `flags`.
+    fn header_of(payload: usize, segment: u16, offset: u16, flags: u16) -> VnetHeader {
+        let mut pools = pools(40);
+        let mut bytes = vec![0; 66 + payload];
+        bytes[46..48].copy_from_slice(&(0x8000 | flags).to_be_bytes());
+        let mut frame = store(&mut pools.pods, &bytes, &[]);
+        frame.checksum = Checksum::Partial { start: 34, offset };
+        frame.segment = segment;
+        let header = vnet_header(&pools.pods, &frame);
+        pools.free(frame);
+        assert_all_free(&pools);
+        header
+    }
+
+    #[test]
+    fn only_tcp_superframes_are_said_to_be_some() {
+        let partial = VnetHeader::partial(34, 16);
+        assert_eq!(header_of(3000, 1400, 16, 0x10), partial.tcp_segments(66, 1400, false));
+        assert_eq!(header_of(3000, 1400, 16, 0x90), partial.tcp_segments(66, 1400, true));
+        assert_eq!(header_of(1400, 1400, 16, 0x10), partial, "one segment");
+        assert_eq!(header_of(3000, 0, 16, 0x10), partial, "no size is known");
+        assert_eq!(header_of(65_480, 1400, 16, 0x10), partial, "more than a device takes");
+        assert_eq!(header_of(3000, 1400, 6, 0x10), VnetHeader::partial(34, 6), "UDP");
+    }
+
+    #[test]
+    fn a_complete_checksum_is_nobodys_task() {
+        let mut pools = pools(40);
+        let frame = store(&mut pools.pods, &[0; 200], &[]);
+        assert_eq!(vnet_header(&pools.pods, &frame), VnetHeader::default());
+        pools.free(frame);
+    }
+}
