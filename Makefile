@@ -4,13 +4,14 @@
 
 # What the build and the labs need from Debian.
 PACKAGES := clang llvm libbpf-dev linux-libc-dev pkg-config make gcc libc6-dev \
-	containernetworking-plugins iproute2 iptables nftables ethtool iperf3 tcpdump strace iputils-ping procps util-linux
+	containernetworking-plugins iproute2 iptables nftables ethtool iperf3 tcpdump strace iputils-ping procps util-linux \
+	chromium fonts-inter prometheus curl openssl
 # Labs run two at a time: each measures on the same cores.
 LAB_THREADS ?= 2
 # A failed check says what and where; the way through the test harness adds nothing.
 export RUST_LIB_BACKTRACE ?= 0
 
-.PHONY: help deps build demo test fmt lint kube-proxy-oracle unit labs fuzz-replay bench bench-cni clean-labs
+.PHONY: help deps build demo test fmt lint web screenshots kube-proxy-oracle unit labs fuzz-replay bench bench-cni clean-labs
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -22,14 +23,21 @@ deps: ## install what the build and the labs need (Debian, as root); quick when 
 build: ## compile all binaries into target/release
 	cargo build --release --workspace --locked
 
-demo: deps build ## bring a lab up, measure every path beside the kernel's, print one table (target/demo.json)
-	target/release/headrace-lab demo --json target/demo.json
+demo: deps build ## bring a lab up, measure every path beside the kernel's, print one table (target/demo.json); KEEP=1 leaves it up
+	target/release/headrace-lab demo --json target/demo.json $(if $(KEEP),--keep)
 
-test: deps lint build kube-proxy-oracle unit fuzz-replay labs ## all that CI checks
+test: deps lint web build kube-proxy-oracle unit fuzz-replay labs ## all that CI checks
 
 lint: ## formatting, and clippy's findings as errors
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+
+web: ## check and test the dashboard's page (control/web), and that its built form is up to date; needs node 20
+	@if command -v npm >/dev/null; then cd control/web && npm ci --no-fund --no-audit && npm run check && npm test && npm run verify; \
+	else echo "SKIPPED: the dashboard's page is not checked: node 20 or later is not installed"; [ "$$CI" != true ]; fi
+
+screenshots: deps build web ## pictures of the dashboard in both themes, with a lab behind it (docs/)
+	control/web/e2e/screenshots.sh docs/dashboard
 
 fmt: ## format all code
 	cargo fmt --all

@@ -27,7 +27,7 @@ use crate::push::{self, Pusher};
 use crate::report::Reports;
 use crate::seam::{NodeFacts, Ports, PortsWatch};
 use crate::source::{ObjectsWatch, manifests};
-use crate::{cni, node};
+use crate::{cni, http, node, observe};
 
 /// Most problems that one change puts into the log: a wrong file may make a hundred thousand.
 const MOST_TOLD: usize = 50;
@@ -41,6 +41,7 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
     make_directory(&directories.run)?;
     make_directory(&directories.state)?;
     let _only_one = lock(&directories.run)?;
+    let http_config = config.http.load()?;
     let vtep_mac = identity::vtep_mac(&directories.state, &config.node_name)?;
     warn_of_limits();
     info!(node = config.node_name, run_dir = %directories.run.display(), "headrace-agent starts");
@@ -63,6 +64,15 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
         .spawn(move || manifests::follow(&manifests, &objects_tx, &told))
         .context("cannot start a thread")?;
 
+    let desired = reconciler.pusher.watch();
+    let (observer, observations) = observe::new(directories.run.clone());
+    let seen = http::Node {
+        name: config.node_name.clone(),
+        run_dir: directories.run.clone(),
+        observations,
+        desired,
+    };
+
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     tokio::select! {
@@ -71,6 +81,8 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
         () = reconciler.run(objects, ports) => Err(anyhow!("the source of objects or of ports has ended")),
         never = health.serve(config.healthz_bind_address.0, config.health_check_node_ports, reports.clone()) => match never {},
         () = reports.clone().keep(directories.run.clone()) => Err(anyhow!("nobody reports any more")),
+        () = observer.run() => unreachable!("it looks for ever"),
+        () = http::serve(http_config, seen) => unreachable!("it serves for ever"),
         () = feed.run() => Err(anyhow!("nobody derives the desired state any more")),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),

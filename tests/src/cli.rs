@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
-use headrace_lab::plan::NodeKind;
+use headrace_lab::forward::Forward;
+use headrace_lab::plan::{DASHBOARD, NodeKind};
 use headrace_lab::state::lab_names;
 use headrace_lab::{Encapsulation, Lab, LabConfig, Wire, cni_latency, demo, interrupt};
 
@@ -20,6 +21,7 @@ use headrace_lab::{Encapsulation, Lab, LabConfig, Wire, cni_latency, demo, inter
   headrace-lab exec node1-pod1 -- ping -c 3 10.244.2.2
   headrace-lab exec node1 -- headracectl --run-dir /run/headrace-lab/lab/node1/run status
   headrace-lab up --name mixed --nodes 1 --kernel-nodes 1
+  headrace-lab dashboard node2
   headrace-lab down --all
   headrace-lab demo"
 )]
@@ -70,6 +72,18 @@ enum Command {
         #[arg(long, default_value_t = 50)]
         pods: usize,
     },
+    /// Make a node's dashboard reachable from a browser on this machine; runs until it is ended.
+    Dashboard {
+        /// The lab.
+        #[arg(long, default_value = "lab")]
+        name: String,
+        /// The node.
+        #[arg(default_value = "node1")]
+        node: String,
+        /// Port on this machine's loopback.
+        #[arg(long, default_value_t = DASHBOARD)]
+        listen: u16,
+    },
     /// Measure Headrace beside the kernel's own path and print one table.
     Demo {
         /// Where the same is written as JSON.
@@ -87,6 +101,9 @@ enum Command {
         /// What the LAN is like.
         #[arg(long, default_value = "segmented")]
         wire: Wire,
+        /// Leave the lab up, with some traffic, and say where its dashboard is.
+        #[arg(long)]
+        keep: bool,
     },
 }
 
@@ -145,8 +162,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             let sound = cni_latency::run(&cni_latency::Options { json, pods })?;
             return Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::Demo { json, rounds, seconds, workers, wire } => {
-            let sound = demo::run(&demo::Options { json, rounds, seconds, workers, wire })?;
+        Command::Dashboard { name, node, listen } => dashboard(&name, &node, listen)?,
+        Command::Demo { json, rounds, seconds, workers, wire, keep } => {
+            let sound = demo::run(&demo::Options { json, rounds, seconds, workers, wire, keep })?;
             return Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
     }
@@ -219,6 +237,13 @@ fn status(name: &str, format: Format) -> Result<()> {
         println!("{:<16} {:<9} {}:{}", service.name, "service", service.cluster_ip, service.port);
     }
     Ok(())
+}
+
+fn dashboard(name: &str, node: &str, listen: u16) -> Result<()> {
+    let lab = Lab::open(name)?;
+    let forward = Forward::listen(lab.space(node)?, DASHBOARD, listen)?;
+    println!("dashboard of {node}: http://127.0.0.1:{}/", forward.local_port()?);
+    Ok(forward.run()?)
 }
 
 /// Turns into the command, so that terminal, signals and exit status are its own.

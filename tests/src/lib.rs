@@ -18,6 +18,7 @@ pub mod daemon;
 pub mod dataplane;
 pub mod demo;
 mod error;
+pub mod forward;
 pub mod headrace_node;
 pub mod interrupt;
 pub mod kernel_node;

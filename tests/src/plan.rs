@@ -22,6 +22,10 @@ pub const OUTSIDE_FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub const LAN_MTU: usize = 1500;
 /// MTU between pods: the LAN's less IPv4, UDP, VXLAN and inner Ethernet headers.
 pub const POD_MTU: usize = LAN_MTU - 50;
+/// Where the agent serves its dashboard, on the loopback of its node.
+pub const DASHBOARD: u16 = 9480;
+/// Where the agent serves its metrics, on the loopback of its node.
+pub const METRICS: u16 = 9481;
 /// Name of every machine's NIC and of every pod's device.
 pub const NIC: &str = "eth0";
 /// Name of the outside host.

@@ -17,6 +17,7 @@ use ipnetwork::IpNetwork;
 
 use self::layers::ConfigError;
 use crate::desired::{ClusterConfig, LocalDetector, NodePortAddresses};
+use crate::http::config::HttpArgs;
 use crate::log::{Format, Level};
 use crate::seam::Directories;
 
@@ -112,6 +113,10 @@ pub struct AgentConfig {
     /// Source ports of translated traffic; reserved from the kernel, so keep listeners out of it
     #[arg(long, value_name = "FIRST-LAST", default_value = "49152-65535", value_parser = port_range)]
     pub snat_ports: PortRange,
+
+    /// Dashboard and metrics
+    #[command(flatten)]
+    pub http: HttpArgs,
 
     /// Form of the log on standard error
     #[arg(long, value_enum, default_value = "human")]

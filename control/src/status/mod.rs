@@ -129,6 +129,20 @@ pub struct Worker {
     pub checksums_completed: u64,
     pub drops: Vec<Drop>,
     pub frames_ledger: Vec<Ledger>,
+    pub busy_ns: u64,
+    pub alive_ns: u64,
+    pub burst_sizes: Vec<u64>,
+    pub turn_durations: Vec<u64>,
+    pub stages: Vec<Stage>,
+}
+
+/// StageCost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub struct Stage {
+    pub stage: String,
+    pub ns: u64,
+    pub packets: u64,
 }
 
 /// Frames dropped for one reason.
@@ -258,6 +272,7 @@ impl From<proto::PortCounters> for Counters {
 
 impl From<proto::WorkerStatus> for Worker {
     fn from(m: proto::WorkerStatus) -> Self {
+        let stage = |s: proto::StageCost| Stage { stage: s.stage, ns: s.ns, packets: s.packets };
         let drop = |c: proto::Count| Drop { reason: c.name, meaning: c.meaning, count: c.count };
         Self {
             id: m.id,
@@ -275,6 +290,11 @@ impl From<proto::WorkerStatus> for Worker {
             checksums_completed: m.checksums_completed,
             drops: m.drops.into_iter().map(drop).collect(),
             frames_ledger: m.frames_ledger.into_iter().map(Into::into).collect(),
+            busy_ns: m.busy_ns,
+            alive_ns: m.alive_ns,
+            burst_sizes: m.burst_sizes,
+            turn_durations: m.turn_durations,
+            stages: m.stages.into_iter().map(stage).collect(),
         }
     }
 }
@@ -332,7 +352,7 @@ fn host_port(m: &proto::HostPort) -> String {
     format!("{address}{}/{protocol} -> {}", m.port, m.pod_port)
 }
 
-fn address(message: &proto::Address) -> String {
+pub(crate) fn address(message: &proto::Address) -> String {
     let octets = message.octets.as_slice();
     let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
     let v6 = || <[u8; 16]>::try_from(octets).map(IpAddr::from);

@@ -3,6 +3,7 @@
 //! Both sides stand in one lab on one LAN: two Headrace nodes and two kernel nodes. Rounds go A B, B A, A B, so that a
 //! machine that gets slower or faster on the way does not favour either; ratios are taken within a round.
 
+mod keep;
 mod measure;
 mod path;
 mod row;
@@ -30,6 +31,8 @@ pub struct Options {
     pub workers: usize,
     /// What the LAN is like.
     pub wire: Wire,
+    /// Whether the lab stays up, with traffic and a dashboard to look at.
+    pub keep: bool,
 }
 
 /// Runs the demo, prints progress and the table, writes the JSON file. `false` when something is not sound: a path
@@ -57,7 +60,12 @@ pub fn run(options: &Options) -> Result<bool, LabError> {
     for fault in &faults {
         println!("NOT SOUND: {fault}");
     }
-    lab.down()?;
+    if options.keep {
+        keep::keep(lab)?;
+    } else {
+        lab.down()?;
+        println!("To look around while it runs: make demo KEEP=1");
+    }
     progress("done");
     Ok(faults.is_empty())
 }
