@@ -15,7 +15,7 @@ pub(super) enum Version {
 impl Version {
     /// The version after `changes` changes of a Service that begins with A.
     pub(super) fn of(changes: usize) -> Self {
-        if changes % 2 == 0 { Self::B } else { Self::A }
+        if changes.is_multiple_of(2) { Self::B } else { Self::A }
     }
 }
 

@@ -57,7 +57,7 @@ fn measure(lab: &mut Lab, size: usize) -> Row {
     let manifests = Manifests { folder, run_dir: run_dir.clone() };
     let from_manifests = manifests.apply(size);
     let file_changes = (0..FILE_CHANGES).map(|i| manifests.change(i)).collect();
-    let daemons = lab.node("node1").unwrap().daemons.clone().unwrap();
+    let daemons = lab.node("node1").unwrap().daemons.unwrap();
     let memory = Daemon::ALL.map(|daemon| resident(daemons.process(daemon).unwrap().pid));
 
     // From here on this process is the agent.

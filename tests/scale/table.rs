@@ -45,20 +45,18 @@ pub(super) fn table(rows: &[Row]) -> String {
 /// A bar for every size, as long as the logarithm of the time, from a microsecond on.
 pub(super) fn plot(rows: &[Row]) -> String {
     let mut text = String::from("Time against number of Services; every ten columns are a tenfold\n");
-    let series: [(&str, fn(&Row) -> Duration); 3] = [
-        ("manifests to dataplane", |r| r.from_manifests),
-        ("objects to dataplane", |r| r.from_objects),
-        ("change by object, p99", |r| share(&r.object_changes, 0.99)),
-    ];
-    for (title, value) in series {
-        let _ = writeln!(text, "\n{title}");
-        for row in rows {
-            let columns = (ms(value(row)) * 1_000.0).max(1.0).log10() * 10.0;
-            let _ =
-                writeln!(text, "{:>7} {} {:.2} ms", row.size, "#".repeat(columns as usize), ms(value(row)));
-        }
-    }
+    bars(&mut text, "manifests to dataplane", rows, |r| r.from_manifests);
+    bars(&mut text, "objects to dataplane", rows, |r| r.from_objects);
+    bars(&mut text, "change by object, p99", rows, |r| share(&r.object_changes, 0.99));
     text
+}
+
+fn bars(text: &mut String, title: &str, rows: &[Row], value: fn(&Row) -> Duration) {
+    let _ = writeln!(text, "\n{title}");
+    for row in rows {
+        let columns = (ms(value(row)) * 1_000.0).max(1.0).log10() * 10.0;
+        let _ = writeln!(text, "{:>7} {} {:.2} ms", row.size, "#".repeat(columns as usize), ms(value(row)));
+    }
 }
 
 /// The value below which this share of them lies.

@@ -117,6 +117,7 @@ async fn a_port_that_is_taken_is_reported_and_keeps_no_other_back() {
 #[tokio::test]
 async fn silent_and_endless_peers_do_not_keep_others_from_an_answer() {
     let rig = Rig::start().await;
+    assert_eq!(rig.ask("/healthz").await.code, 200, "it is up");
     let mut idle = Vec::new();
     for _ in 0..20 {
         idle.push(TcpStream::connect(rig.at).await.unwrap());
