@@ -144,7 +144,12 @@ pub(super) fn changes() -> Vec<Seed> {
             0,
             [(P1, POD1), (P3, POD3)]
                 .map(|(src, place)| {
-                    op(Built { kind: kind::SCTP, style: style::MORE_FRAGMENTS, ..udp(place, src, OUTSIDE) })
+                    op(Built {
+                        kind: kind::SCTP,
+                        style: style::MORE_FRAGMENTS,
+                        payload: 68,
+                        ..udp(place, src, OUTSIDE)
+                    })
                 })
                 .into_iter()
                 .chain([TURN])
