@@ -11,7 +11,7 @@ LAB_THREADS ?= 2
 # A failed check says what and where; the way through the test harness adds nothing.
 export RUST_LIB_BACKTRACE ?= 0
 
-.PHONY: help deps build demo test fmt lint web screenshots kube-proxy-oracle unit labs fuzz-replay bench bench-cni clean-labs
+.PHONY: help deps build demo test fmt lint web screenshots kube-proxy-oracle unit labs fuzz-replay bench soak bench-cni clean-labs
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
