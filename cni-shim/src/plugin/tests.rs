@@ -336,3 +336,15 @@ fn del_is_not_kept_from_its_work_by_what_add_refuses() {
     assert_eq!((outcome.status, outcome.stdout), (0, Value::Null));
     agent.join().unwrap();
 }
+
+#[test]
+fn an_ipam_plugin_that_is_gone_keeps_no_pod_attached() {
+    for verb in ["DEL", "GC"] {
+        let dir = TempDir::new().unwrap();
+        let agent = agent(dir.path(), Reply::Ok(None));
+        let (variables, config) = delegating(dir.path(), verb);
+        let outcome = run_with(variables, &config.to_string());
+        assert_eq!(outcome.stdout["code"], 7, "{verb}: {}", outcome.stdout);
+        agent.join().unwrap();
+    }
+}

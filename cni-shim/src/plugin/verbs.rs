@@ -54,12 +54,12 @@ impl Call<'_> {
         }
     }
 
-    /// The address is given back last: until the agent has let go of it, nobody else may have it.
+    /// The address is given back last: until the agent has let go of it, nobody else may have it. An IPAM plugin that is not
+    /// there keeps the agent from nothing.
     fn del(&self, attachment: &Attachment) -> Result<(), CniError> {
         let netns = netns::open_for_del(attachment)?;
-        let delegate = self.delegate()?;
         self.ask(&self.request(Verb::Del, Some(attachment)), netns.as_ref().map(AsFd::as_fd))?;
-        forward(delegate.as_ref(), "DEL")
+        forward(self.delegate()?.as_ref(), "DEL")
     }
 
     fn check(&self, attachment: &Attachment) -> Result<(), CniError> {
@@ -76,9 +76,8 @@ impl Call<'_> {
     /// Goes on after an error, and tells all.
     fn collect(&self) -> Result<(), CniError> {
         self.require_version("GC", SpecVersion::V1_1_0)?;
-        let delegate = self.delegate()?;
         let collected = self.ask(&self.request(Verb::Gc, None), None);
-        let forwarded = forward(delegate.as_ref(), "GC");
+        let forwarded = self.delegate().and_then(|delegate| forward(delegate.as_ref(), "GC"));
         match collected {
             Ok(_) => forwarded,
             Err(error) => Err(and(error, forwarded)),

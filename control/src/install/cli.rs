@@ -30,7 +30,7 @@ Examples:
 
 /// Puts the CNI plugin and its network configuration in place
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
-#[command(name = "headrace-agent install-cni", version, after_help = INSTALL_HELP)]
+#[command(name = "headrace-agent install-cni", bin_name = "headrace-agent install-cni", version, after_help = INSTALL_HELP)]
 pub struct InstallArgs {
     /// The plugin to install [default: headrace-cni beside this program]
     #[arg(long, value_name = "FILE")]
@@ -61,7 +61,7 @@ Example:
 
 /// Removes what install-cni has put in place
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
-#[command(name = "headrace-agent uninstall-cni", version, after_help = UNINSTALL_HELP)]
+#[command(name = "headrace-agent uninstall-cni", bin_name = "headrace-agent uninstall-cni", version, after_help = UNINSTALL_HELP)]
 pub struct UninstallArgs {
     /// Directory of the runtime's plugins
     #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]

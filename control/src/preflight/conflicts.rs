@@ -21,7 +21,7 @@ const LINKS: [(&str, &str, &str); 8] = [
 
 pub(super) fn check(system: &System, options: &Options) -> Vec<Finding> {
     let mut findings = links(system);
-    findings.push(kube_proxy());
+    findings.push(kube_proxy(system));
     findings.extend(plugins(system, options));
     findings.extend(configurations(system, options));
     findings
@@ -42,26 +42,27 @@ fn links(system: &System) -> Vec<Finding> {
 }
 
 /// Its rules would translate the node's own connections to Services before Headrace sees them.
-fn kube_proxy() -> Finding {
+fn kube_proxy(system: &System) -> Finding {
     const FEATURE: &str = "kube-proxy";
     let remedy = "remove kube-proxy from this node, then: kube-proxy --cleanup (or restart the node)";
-    let nftables = output("nft", &["list", "tables"]);
-    let iptables = output("iptables-save", &["-t", "nat"]);
-    let has = |text: &Option<String>, word: &str| text.as_deref().is_some_and(|text| text.contains(word));
-    match (&nftables, &iptables) {
-        _ if has(&nftables, "table ip kube-proxy") => {
-            Finding::warning(FEATURE, "its nftables rules are here", remedy)
-        }
-        _ if has(&iptables, "KUBE-SERVICES") => {
-            Finding::warning(FEATURE, "its iptables rules are here", remedy)
-        }
-        (None, None) => Finding::note(
-            FEATURE,
-            "cannot tell: neither nft nor iptables-save works here",
-            "install nftables",
-        ),
-        _ => Finding::ok(FEATURE, "no rules of it"),
+    // Also shows what iptables has made, unless that is the legacy one.
+    let Some(chains) = output("nft", &["list", "chains"]) else {
+        return Finding::note(FEATURE, "cannot tell: nft does not work here", "install nftables");
+    };
+    if chains.contains("table ip kube-proxy") {
+        return Finding::warning(FEATURE, "its nftables rules are here", remedy);
     }
+    if chains.contains("chain KUBE-SERVICES") || has_legacy_rules(system) {
+        return Finding::warning(FEATURE, "its iptables rules are here", remedy);
+    }
+    Finding::ok(FEATURE, "no rules of it")
+}
+
+/// Asked only where the table is there: asking would make it, and switch connection tracking on.
+fn has_legacy_rules(system: &System) -> bool {
+    let tables = system.read("/proc/net/ip_tables_names").unwrap_or_default();
+    tables.lines().any(|table| table == "nat")
+        && output("iptables-legacy-save", &["-t", "nat"]).is_some_and(|rules| rules.contains("KUBE-SERVICES"))
 }
 
 fn plugins(system: &System, options: &Options) -> Vec<Finding> {

@@ -90,10 +90,10 @@ fn bpffs(system: &System) -> Finding {
     });
     match mounted {
         true => Finding::ok(FEATURE, "mounted on /sys/fs/bpf"),
-        false => Finding::warning(
+        false => Finding::note(
             FEATURE,
-            "not mounted on /sys/fs/bpf: XDP programs do not outlive a restart in a container",
-            "mount -t bpf bpf /sys/fs/bpf (systemd does by itself; the DaemonSet has an init container for it)",
+            "not mounted on /sys/fs/bpf; the dataplane mounts it where it may",
+            "in a container, mount it from an init container: mount -t bpf bpf /sys/fs/bpf",
         ),
     }
 }

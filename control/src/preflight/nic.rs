@@ -47,14 +47,13 @@ pub(super) fn check(system: &System, options: &Options) -> Vec<Finding> {
             format!("{name}, {}", driver(system, &name).unwrap_or_else(|| "virtual".to_owned())),
         ),
     };
-    vec![
-        up,
-        mtu(system, &name),
-        modes(system, &name),
-        foreign_program(&name),
-        queues(system, &name, options.workers),
-        udp_spread(&name),
-    ]
+    let queues = receive_queues(system, &name);
+    let mut findings = vec![up, mtu(system, &name), modes(system, &name), foreign_program(&name)];
+    findings.push(spread_over_workers(&name, queues, options.workers));
+    if queues > 1 {
+        findings.push(udp_spread(&name));
+    }
+    findings
 }
 
 /// The link of the route to 0.0.0.0/0 with the lowest metric.
@@ -131,10 +130,13 @@ fn foreign_program(name: &str) -> Finding {
     }
 }
 
-fn queues(system: &System, name: &str, workers: u32) -> Finding {
-    const FEATURE: &str = "queues";
+fn receive_queues(system: &System, name: &str) -> u32 {
     let names = system.names(&format!("/sys/class/net/{name}/queues"));
-    let count = names.iter().filter(|queue| queue.starts_with("rx-")).count() as u32;
+    names.iter().filter(|queue| queue.starts_with("rx-")).count() as u32
+}
+
+fn spread_over_workers(name: &str, count: u32, workers: u32) -> Finding {
+    const FEATURE: &str = "queues";
     let seen = format!("{name} has {count} receive queues for {workers} workers");
     match count.cmp(&workers) {
         std::cmp::Ordering::Equal => Finding::ok(FEATURE, seen),
