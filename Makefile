@@ -11,10 +11,10 @@ LAB_THREADS ?= 2
 # A failed check says what and where; the way through the test harness adds nothing.
 export RUST_LIB_BACKTRACE ?= 0
 
-.PHONY: help deps build demo test fmt lint web screenshots kube-proxy-oracle unit labs fuzz-replay bench soak bench-cni clean-labs
+.PHONY: help deps build demo test fmt lint web screenshots kube-proxy-oracle kube-cluster unit labs fuzz-replay bench soak bench-cni clean-labs
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 deps: ## install what the build and the labs need (Debian, as root); quick when all is there
 	@dpkg-query -W -f='$${db:Status-Abbrev}\n' $(PACKAGES) 2>/dev/null | grep -c '^ii' | grep -qx $(words $(PACKAGES)) \
@@ -47,9 +47,15 @@ unit: ## unit tests, property tests, packet walks, examples in the documentation
 	cargo test --release --locked -p headrace-lab --lib --bins
 
 kube-proxy-oracle: ## kube-proxy's own choice of endpoints as a program, which the tests compare ours with (Go)
-	@tests/k8s/build.sh oracle >/dev/null || { [ $$? = 3 ] && [ "$$CI" != true ] && echo "SKIPPED: no comparison with kube-proxy"; }
+	@$(call go-program,oracle,comparison with kube-proxy)
 
-labs: build ## tests on real frames between network namespaces (root)
+kube-cluster: ## Kubernetes as one program, for the labs with an API server (Go; minutes the first time)
+	@$(call go-program,cluster,lab with an API server)
+
+# Without Go it says so and goes on; with CI=true that is an error.
+go-program = tests/k8s/build.sh $(1) >/dev/null || { [ $$? = 3 ] && [ "$$CI" != true ] && echo "SKIPPED: no $(2)"; }
+
+labs: build kube-cluster ## tests on real frames between network namespaces (root)
 	cargo test --release --locked -p headrace-lab --test labs -- --test-threads=$(LAB_THREADS)
 
 fuzz-replay: ## every input that fuzzing has kept, as a normal test

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, Source};
 use crate::desired::{Derivation, NodeConfig, Problems};
 use crate::health::{self, Health, Serving};
 use crate::identity;
@@ -25,8 +25,9 @@ use crate::objects::Objects;
 use crate::preflight::{self, Severity};
 use crate::push::{self, Pusher};
 use crate::report::Reports;
-use crate::seam::{NodeFacts, Ports, PortsWatch};
-use crate::source::{ObjectsWatch, manifests};
+use crate::seam::{NodeFacts, PortGate, Ports, PortsWatch};
+use crate::source::kubernetes::node_status::{self, Annotations, AnnotationsWatch};
+use crate::source::{ObjectsPublisher, ObjectsWatch, kubernetes, manifests};
 use crate::{cni, http, node, observe};
 
 /// Most problems that one change puts into the log: a wrong file may make a hundred thousand.
@@ -53,16 +54,19 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
     let gate = pusher.gate();
     let node_config = NodeConfig { name: config.node_name.clone(), vtep_mac, cluster: config.cluster() };
     let reports = Reports::new();
+    let (annotations_tx, annotations) = watch::channel(None);
+    let own_node =
+        OwnNode { name: config.node_name.clone(), objects: objects.clone(), annotations, gate: gate.clone() };
+    let source = follow(config.source(), objects_tx, own_node, reports.clone());
     let (serving_tx, serving) = watch::channel(Serving::default());
     let health = Health::new(pusher.sync(), serving);
-    let published = Published { facts: facts_tx, serving: serving_tx, reports: reports.clone() };
+    let published = Published {
+        facts: facts_tx,
+        serving: serving_tx,
+        annotations: annotations_tx,
+        reports: reports.clone(),
+    };
     let reconciler = Reconciler::new(node_config, directories.run.clone(), published, pusher);
-
-    let (manifests, told) = (config.manifests.clone(), reports.clone());
-    std::thread::Builder::new()
-        .name("manifests".into())
-        .spawn(move || manifests::follow(&manifests, &objects_tx, &told))
-        .context("cannot start a thread")?;
 
     let desired = reconciler.pusher.watch();
     let (observer, observations) = observe::new(directories.run.clone());
@@ -78,6 +82,7 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
     tokio::select! {
         ended = cni::serve(directories.clone(), facts.clone(), gate, ports_tx) => ended.context("CNI server"),
         ended = node::keep(directories.clone(), facts) => ended.context("host link"),
+        ended = source => ended.and(Err(anyhow!("the source of objects has ended"))),
         () = reconciler.run(objects, ports) => Err(anyhow!("the source of objects or of ports has ended")),
         never = health.serve(config.healthz_bind_address.0, config.health_check_node_ports, reports.clone()) => match never {},
         () = reports.clone().keep(directories.run.clone()) => Err(anyhow!("nobody reports any more")),
@@ -96,6 +101,41 @@ pub(crate) struct Published {
     pub(crate) facts: watch::Sender<Option<Arc<NodeFacts>>>,
     pub(crate) serving: watch::Sender<Serving>,
     pub(crate) reports: Reports,
+    pub(crate) annotations: watch::Sender<Option<Annotations>>,
+}
+
+/// What the cluster is told about this node by.
+struct OwnNode {
+    name: String,
+    objects: ObjectsWatch,
+    annotations: AnnotationsWatch,
+    gate: PortGate,
+}
+
+/// Follows the source; a cluster is also told about this node.
+async fn follow(
+    source: Source,
+    objects: ObjectsPublisher,
+    own: OwnNode,
+    reports: Reports,
+) -> anyhow::Result<()> {
+    match source {
+        Source::Manifests(directory) => {
+            std::thread::Builder::new()
+                .name("manifests".into())
+                .spawn(move || manifests::follow(&directory, &objects, &reports))
+                .context("cannot start a thread")?;
+            std::future::pending().await
+        }
+        Source::Kubernetes(access) => {
+            let client = access.client().await?;
+            tokio::join!(
+                kubernetes::follow(client.clone(), &objects, &reports),
+                node_status::keep(client, own.name, own.objects, own.annotations, own.gate, &reports),
+            );
+            Ok(())
+        }
+    }
 }
 
 /// Derives and publishes whenever something changes.
@@ -220,7 +260,7 @@ impl Reconciler {
         });
     }
 
-    /// Shows the annotations by which peers find this node, in the log and in node.json.
+    /// Shows the annotations by which peers find this node: to the cluster, in the log and in node.json.
     fn show_annotations(&mut self) {
         let Some(settings) = &self.settings else { return };
         let Some(public) = settings.node_addresses.first() else { return };
@@ -235,6 +275,7 @@ impl Reconciler {
         if let Err(e) = identity::show(&self.run_dir, &self.node_name, &annotations) {
             error!("{e}");
         }
+        self.published.annotations.send_replace(Some(annotations));
         self.shown = Some(identity);
     }
 }

@@ -184,6 +184,7 @@ fn up(options: Up) -> Result<()> {
         superframes: !options.no_superframes,
         dataplane_args: options.dataplane_arg,
         agent_args: options.agent_arg,
+        kubeconfig: None,
     };
     let mut watched = false;
     let lab = Lab::up(&config, &mut |step| {

@@ -62,6 +62,9 @@ pub struct LabConfig {
     pub dataplane_args: Vec<String>,
     /// Appended to every agent's command line.
     pub agent_args: Vec<String>,
+    /// Name of the kubeconfig in every node's directory, of the cluster that agents follow; `None` = they follow manifests.
+    #[serde(default)]
+    pub kubeconfig: Option<String>,
 }
 
 impl Default for LabConfig {
@@ -78,6 +81,7 @@ impl Default for LabConfig {
             superframes: true,
             dataplane_args: Vec::new(),
             agent_args: Vec::new(),
+            kubeconfig: None,
         }
     }
 }

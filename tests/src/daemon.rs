@@ -164,12 +164,16 @@ fn arguments(machine: &Machine, daemon: Daemon, config: &LabConfig) -> Vec<Strin
             own.into_iter().chain(config.dataplane_args.iter().cloned()).collect()
         }
         Daemon::Agent => {
-            let manifests = machine.directory.join("manifests").display().to_string();
+            let (source, place) = match &config.kubeconfig {
+                Some(file) => ("--kubeconfig", file.as_str()),
+                None => ("--manifests", "manifests"),
+            };
+            let place = machine.directory.join(place).display().to_string();
             let masquerade = config.masquerade.to_string();
             let own = [
                 ["--run-dir", &run_dir],
                 ["--node-name", &machine.space.name],
-                ["--manifests", &manifests],
+                [source, &place],
                 ["--encapsulation", config.encapsulation.word()],
                 ["--masquerade", &masquerade],
             ];

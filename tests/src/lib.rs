@@ -13,6 +13,7 @@ pub mod cni;
 pub mod cni_latency;
 pub mod command;
 pub mod config;
+pub mod control_plane;
 pub mod counters;
 pub mod daemon;
 pub mod dataplane;

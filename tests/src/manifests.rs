@@ -13,8 +13,14 @@ use crate::{LabError, Service};
 /// # Errors
 /// [`LabError::Io`].
 pub fn write_nodes(folder: &Path, nodes: &[NodePlan]) -> Result<(), LabError> {
+    write_whole(&folder.join("nodes.yaml"), &node_objects(nodes))
+}
+
+/// The Node objects as YAML, one document each.
+#[must_use]
+pub fn node_objects(nodes: &[NodePlan]) -> String {
     let documents: Vec<String> = nodes.iter().map(node).collect();
-    write_whole(&folder.join("nodes.yaml"), &documents.join("---\n"))
+    documents.join("---\n")
 }
 
 /// Writes a Service and its EndpointSlice to `folder`/service-NAME.yaml. `nodes` tell where its endpoints are.
@@ -22,8 +28,13 @@ pub fn write_nodes(folder: &Path, nodes: &[NodePlan]) -> Result<(), LabError> {
 /// # Errors
 /// [`LabError::Io`].
 pub fn write_service(folder: &Path, wanted: &Service, nodes: &[NodePlan]) -> Result<(), LabError> {
-    let text = format!("{}---\n{}", service(wanted), endpoint_slice(wanted, nodes));
-    write_whole(&folder.join(service_file(&wanted.name)), &text)
+    write_whole(&folder.join(service_file(&wanted.name)), &service_objects(wanted, nodes))
+}
+
+/// A Service and its EndpointSlice as YAML.
+#[must_use]
+pub fn service_objects(wanted: &Service, nodes: &[NodePlan]) -> String {
+    format!("{}---\n{}", service(wanted), endpoint_slice(wanted, nodes))
 }
 
 /// Removes what [`write_service`] wrote.

@@ -18,6 +18,7 @@ mod host_port;
 mod hostile;
 mod kernel_node;
 mod kernel_pair;
+mod kubernetes;
 mod libcni;
 mod metrics;
 mod path_mtu;

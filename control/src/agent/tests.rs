@@ -91,7 +91,12 @@ impl Rig {
         let (facts_tx, facts) = watch::channel(None);
         let (pusher, _) = push::new(dir.path().to_owned());
         let (serving, _) = watch::channel(Serving::default());
-        let published = Published { facts: facts_tx, serving, reports: Reports::new() };
+        let published = Published {
+            facts: facts_tx,
+            serving,
+            annotations: watch::channel(None).0,
+            reports: Reports::new(),
+        };
         let reconciler = Reconciler::new(config(), dir.path().to_owned(), published, pusher);
         Self { dir, facts, reconciler }
     }

@@ -10,7 +10,8 @@ use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
 use headrace_api::state::Encapsulation;
 use headrace_wire::vxlan::Vni;
 use ipnetwork::IpNetwork;
@@ -20,6 +21,7 @@ use crate::desired::{ClusterConfig, LocalDetector, NodePortAddresses};
 use crate::http::config::HttpArgs;
 use crate::log::{Format, Level};
 use crate::seam::Directories;
+use crate::source::kubernetes::Access;
 
 const AFTER_HELP: &str = "\
 Every flag can also stand in the environment (--run-dir: HEADRACE_RUN_DIR; lists with commas)
@@ -29,6 +31,7 @@ A flag goes before the environment, the environment before the file.
 Examples:
   headrace-agent --node-name node-a --manifests /etc/headrace/manifests
   headrace-agent --config /etc/headrace/agent.toml --log json
+  headrace-agent --node-name node-a --kubeconfig /etc/headrace/kubeconfig --api-server https://10.0.0.1:6443
   headrace-agent install-cni      put the CNI plugin and its configuration in place; see --help behind it
   headrace-agent uninstall-cni    take them away
   HEADRACE_NODE_NAME=node-a headrace-agent --manifests ./cluster --cluster-cidr 10.42.0.0/16";
@@ -53,9 +56,17 @@ pub struct AgentConfig {
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub node_name: String,
 
-    /// Directory of Kubernetes YAML: Node, Service, EndpointSlice; changes are followed
+    /// Directory of Kubernetes YAML to follow in place of a cluster: Node, Service, EndpointSlice
     #[arg(long, value_name = "DIR")]
-    pub manifests: PathBuf,
+    pub manifests: Option<PathBuf>,
+
+    /// Follow the cluster of this kubeconfig [default: the one of the pod, by its service account]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// The API server, in place of the kubeconfig's or the pod's; the agent itself provides the Service `kubernetes`
+    #[arg(long, value_name = "URL", value_parser = url)]
+    pub api_server: Option<String>,
 
     /// Range of all pods of the cluster, never masqueraded; may be repeated
     #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/16", value_parser = cidr)]
@@ -130,6 +141,15 @@ pub struct AgentConfig {
 /// Ports, first and last inclusive.
 pub type PortRange = RangeInclusive<u16>;
 
+/// Where Kubernetes objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A directory of YAML.
+    Manifests(PathBuf),
+    /// An API server.
+    Kubernetes(Access),
+}
+
 /// [`Encapsulation`] by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EncapsulationFlag {
@@ -172,7 +192,28 @@ impl AgentConfig {
         args: impl IntoIterator<Item = OsString>,
         environment: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, ConfigError> {
-        layers::parse(args, environment)
+        let config: Self = layers::parse(args, environment)?;
+        for (flag, given) in
+            [("--kubeconfig", config.kubeconfig.is_some()), ("--api-server", config.api_server.is_some())]
+        {
+            if given && config.manifests.is_some() {
+                let what =
+                    format!("{flag} and --manifests exclude each other; choose a cluster or a directory");
+                return Err(Self::command().error(ErrorKind::ArgumentConflict, what).into());
+            }
+        }
+        Ok(config)
+    }
+
+    /// Where objects come from.
+    pub fn source(&self) -> Source {
+        match &self.manifests {
+            Some(directory) => Source::Manifests(directory.clone()),
+            None => {
+                let (kubeconfig, api_server) = (self.kubeconfig.clone(), self.api_server.clone());
+                Source::Kubernetes(Access { kubeconfig, api_server })
+            }
+        }
     }
 
     /// Where the agent keeps its files.
@@ -252,6 +293,14 @@ fn vni(text: &str) -> Result<Vni, String> {
     number.ok_or_else(|| "is no VXLAN network identifier; use 0 to 16777215".into())
 }
 
+fn url(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    match host {
+        Some(host) if !host.is_empty() => Ok(text.into()),
+        _ => Err("is no URL; write it like https://10.0.0.1:6443".into()),
+    }
+}
+
 fn port_range(text: &str) -> Result<PortRange, String> {
     let range = text.split_once('-').and_then(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?));
     range
@@ -301,6 +350,7 @@ mod tests {
             ("--detect-local-mode=bridge", "cluster-cidr, node-cidr, off"),
             ("--encapsulation=ipip", "vxlan, direct"),
             ("--masquerade=maybe", "true, false"),
+            ("--api-server=10.0.0.1:6443", "https://10.0.0.1:6443"),
         ];
         for (flag, remedy) in cases {
             let error = parse(&[flag]).unwrap_err().to_string();
@@ -309,6 +359,21 @@ mod tests {
                 assert!(error.contains(word), "{word:?} is missing in {error:?}");
             }
         }
+    }
+
+    #[test]
+    fn objects_come_from_a_directory_or_from_a_cluster_but_not_from_both() {
+        let parse = |args: &[&str]| {
+            let args = ["headrace-agent", "--node-name=a"].iter().chain(args).map(OsString::from);
+            AgentConfig::parse_from_layers(args, |_| None).map(|config| config.source())
+        };
+        assert_eq!(parse(&["--manifests=/m"]).unwrap(), Source::Manifests("/m".into()));
+        let in_pod = Access { kubeconfig: None, api_server: None };
+        assert_eq!(parse(&[]).unwrap(), Source::Kubernetes(in_pod.clone()));
+        let by_file = Access { kubeconfig: Some("/k".into()), ..in_pod };
+        assert_eq!(parse(&["--kubeconfig=/k"]).unwrap(), Source::Kubernetes(by_file));
+        let error = parse(&["--kubeconfig=/k", "--manifests=/m"]).unwrap_err().to_string();
+        assert!(error.contains("--kubeconfig and --manifests exclude each other"), "{error}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
-pub use self::node::{Node, NodeAddress, NodeSpec, NodeStatus, Taint};
+pub use self::node::{Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, Taint};
 pub use self::service::{
     ClientIpConfig, IngressPoint, IpMode, LoadBalancerStatus, Protocol, Service, ServiceCidr,
     ServiceCidrSpec, ServicePort, ServiceSpec, ServiceStatus, ServiceType, SessionAffinity,
@@ -81,6 +81,9 @@ pub struct Metadata {
     /// Set once the object is on its way out.
     #[serde(default)]
     pub deletion_timestamp: Option<String>,
+    /// Where a watch of the API server is; the source takes it out, since it says nothing about the object.
+    #[serde(default)]
+    pub resource_version: Option<String>,
 }
 
 impl Metadata {

@@ -44,6 +44,19 @@ pub struct NodeStatus {
     /// In the node's order of preference.
     #[serde(default, deserialize_with = "null_is_default")]
     pub addresses: Vec<NodeAddress>,
+    /// What is known of its health.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub conditions: Vec<NodeCondition>,
+}
+
+/// NodeCondition.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct NodeCondition {
+    /// "Ready", "NetworkUnavailable", ...
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// "True", "False" or "Unknown".
+    pub status: String,
 }
 
 /// NodeAddress.

@@ -84,6 +84,14 @@ impl PortGate {
         Self { board }
     }
 
+    /// Returns once the dataplane has taken the agent's whole state and is there. Never, when the agent is ending.
+    pub async fn confirmed(&self) {
+        let mut board = self.board.clone();
+        if board.wait_for(|b| b.synced && b.away.is_none()).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Returns once the dataplane has the port open. Publish the port before.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ import (
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
 	_ "k8s.io/component-base/metrics/prometheus/version"
 	kubectl "k8s.io/kubectl/pkg/cmd"
+	"k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
@@ -48,7 +49,9 @@ func main() {
 	}
 	os.Args = args
 	if part == "kubectl" {
-		os.Exit(cli.RunNoErrOutput(command()))
+		// It words its errors itself.
+		util.CheckErr(cli.RunNoErrOutput(command()))
+		return
 	}
 	os.Exit(cli.Run(command()))
 }

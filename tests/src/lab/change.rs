@@ -114,6 +114,22 @@ impl Lab {
         self.end(node, daemon, daemon::kill)
     }
 
+    /// Restarts all agents to follow the cluster of the file `kubeconfig` in their nodes' directories from now on, and waits
+    /// until they do.
+    ///
+    /// # Errors
+    /// [`LabError::Daemon`] with the end of a log.
+    pub fn follow_cluster(&mut self, kubeconfig: &str) -> Result<(), LabError> {
+        self.state.config.kubeconfig = Some(kubeconfig.to_owned());
+        let nodes = self.state.nodes.iter().filter(|node| node.plan.kind == NodeKind::Headrace);
+        let names: Vec<String> = nodes.map(|node| node.plan.name.clone()).collect();
+        for name in names {
+            self.stop(&name, Daemon::Agent)?;
+            self.start(&name, Daemon::Agent)?;
+        }
+        Ok(())
+    }
+
     fn plans(&self) -> Vec<NodePlan> {
         self.state.nodes.iter().map(|node| node.plan.clone()).collect()
     }
