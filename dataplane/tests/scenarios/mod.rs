@@ -16,5 +16,6 @@ mod node;
 mod resources;
 mod same_node;
 mod services;
+mod translations;
 mod truth_table;
 mod tunnel;
