@@ -1,7 +1,8 @@
 //! The demo: every path of a pod's traffic, measured through Headrace and, in turns with it, through the kernel.
 //!
 //! Both sides stand in one lab on one LAN: two Headrace nodes and two kernel nodes. Rounds go A B, B A, A B, so that a
-//! machine that gets slower or faster on the way does not favour either; ratios are taken within a round.
+//! machine that gets slower or faster on the way does not favour either; ratios are taken within a round. AF_XDP on every
+//! port, which a veth does not get by itself, has rows of its own from a lab of its own.
 
 mod keep;
 mod measure;
@@ -15,7 +16,7 @@ use crate::lan::{self, LONGEST_FRAME};
 use crate::{Lab, LabConfig, LabError, Wire, counters, interrupt, state};
 
 use measure::{Session, rate_without_loss};
-use path::{Path, paths};
+use path::{BETWEEN_PODS, Path, paths};
 use row::Row;
 
 /// What to measure.
@@ -43,20 +44,18 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<bool, LabError> {
     let start = Instant::now();
     let mut progress = |step: &str| eprintln!("[{:3} s] {step}", start.elapsed().as_secs());
-    let config = LabConfig {
-        name: format!("demo-{}", std::process::id()),
-        kernel_nodes: 2,
-        workers: options.workers,
-        wire: options.wire,
-        ..LabConfig::default()
-    };
-    interrupt::remove_when_interrupted(&config.name);
-    let mut lab = Lab::up(&config, &mut |step| progress(&format!("up: {step}")))?;
+    interrupt::remove_when_interrupted(&lab_name());
+    let lab = up(options, &["--driver", "af_xdp"], &mut progress)?;
+    let af_xdp = measure_af_xdp(&paths(&lab)?, options, &mut progress);
+    let mut faults = faults(&lab, &af_xdp);
+    lab.down()?;
+    let mut lab = up(options, &[], &mut progress)?;
     let paths = paths(&lab)?;
-    let rows = measure_all(&mut lab, &paths, options, &mut progress)?;
+    let mut rows = measure_all(&mut lab, &paths, options, &mut progress)?;
+    faults.extend(self::faults(&lab, &rows));
+    rows.extend(af_xdp);
     println!("\n{}", row::table(&rows));
     write_json(options, &rows)?;
-    let faults = faults(&lab, &rows);
     for fault in &faults {
         println!("NOT SOUND: {fault}");
     }
@@ -68,6 +67,37 @@ pub fn run(options: &Options) -> Result<bool, LabError> {
     }
     progress("done");
     Ok(faults.is_empty())
+}
+
+/// Both labs, one after the other, have one name: an interruption removes whichever is there.
+fn up(options: &Options, dataplane_args: &[&str], progress: &mut dyn FnMut(&str)) -> Result<Lab, LabError> {
+    let config = LabConfig {
+        name: lab_name(),
+        kernel_nodes: 2,
+        workers: options.workers,
+        wire: options.wire,
+        dataplane_args: dataplane_args.iter().map(ToString::to_string).collect(),
+        ..LabConfig::default()
+    };
+    Lab::up(&config, &mut |step| progress(&format!("up: {step}")))
+}
+
+fn lab_name() -> String {
+    format!("demo-{}", std::process::id())
+}
+
+/// One TCP stream between pods, which is what the drivers differ in.
+fn measure_af_xdp(paths: &[Path], options: &Options, progress: &mut dyn FnMut(&str)) -> Vec<Row> {
+    let session = Session { rounds: options.rounds, seconds: options.seconds };
+    let mut rows = Vec::new();
+    for path in paths.iter().filter(|path| BETWEEN_PODS.contains(&path.name)) {
+        progress(&format!("{}, AF_XDP everywhere: TCP", path.name));
+        let mut row = session.tcp(path);
+        row.path += ", AF_XDP";
+        progress(&row.summary());
+        rows.push(row);
+    }
+    rows
 }
 
 fn measure_all(

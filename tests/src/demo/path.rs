@@ -41,6 +41,9 @@ impl Path {
     }
 }
 
+/// Names of the paths from pod to pod, without a Service.
+pub(super) const BETWEEN_PODS: [&str; 2] = ["same node", "across nodes"];
+
 /// Lists the paths.
 pub(super) fn paths(lab: &Lab) -> Result<[Path; 5], LabError> {
     let headrace = Side { lab, a: "node1", b: "node2", subnet: 10 };
@@ -57,8 +60,8 @@ pub(super) fn paths(lab: &Lab) -> Result<[Path; 5], LabError> {
         })
     };
     Ok([
-        path("same node", |side| side.direct(&near(side)))?,
-        path("across nodes", |side| side.direct(&far(side)))?,
+        path(BETWEEN_PODS[0], |side| side.direct(&near(side)))?,
+        path(BETWEEN_PODS[1], |side| side.direct(&far(side)))?,
         path("outside, masqueraded", |side| side.leg(OUTSIDE_NAME, OUTSIDE_FAR, Some(OUTSIDE_FAR), None))?,
         service("ClusterIP, across nodes", 1, far)?,
         // The last one: its Service slows a kernel node's bridge down (see kernel_node).
