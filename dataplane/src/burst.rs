@@ -49,6 +49,8 @@ pub struct Packet {
     pub flow: Option<(FlowKey, Flow)>,
     /// What becomes of it.
     pub verdict: Verdict,
+    /// By which those who follow it know it; 0 = nobody does.
+    pub mark: u16,
 }
 
 /// Packets that travel through the stages together.

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`worker`] is the loop, [`pipeline`] the stages in order, [`pipeline::connect`] one stage. What a packet
 //! is on the way is in [`burst`]; the memory it lies in, in [`frames`]; what was decided for its connection, in [`flows`];
-//! what the decisions are made from, in [`tables`]. [`control`] feeds all that from the contract and from the kernel.
+//! what the decisions are made from, in [`tables`]; what can be seen of it all, in [`observe`]. [`control`] feeds all that from the contract and from the kernel.
 
 pub mod burst;
 pub mod config;
@@ -10,6 +10,7 @@ pub mod control;
 pub mod drop_reason;
 pub mod flows;
 pub mod frames;
+pub mod observe;
 pub mod pipeline;
 pub mod port;
 pub mod random;

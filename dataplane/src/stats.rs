@@ -1,4 +1,7 @@
 //! Counters: one writer each (the worker), any number of readers, no contended cache line.
+//!
+//! They only ever grow; rates are made by readers. Without the feature `counters` they are compiled out, to measure what
+//! they cost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +11,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::drop_reason::DropReason;
 use crate::frames::{AreaId, Ledger};
+use crate::observe::{Clock, Example, StageId, Ticks};
 
 /// A number that one thread writes and others read: a plain store, no locked instruction.
 #[derive(Debug, Default)]
@@ -17,6 +21,9 @@ impl Counter {
     /// Adds; only the owning worker may call it.
     #[inline]
     pub fn add(&self, n: u64) {
+        if cfg!(not(feature = "counters")) {
+            return;
+        }
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
@@ -31,8 +38,9 @@ impl Counter {
     }
 }
 
-/// One worker's counters of one port.
+/// One worker's counters of one port, on cache lines of their own.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 #[allow(missing_docs, reason = "the names say it; frames are what crossed the port, whole chains")]
 pub struct PortCounters {
     pub rx_frames: Counter,
@@ -49,13 +57,54 @@ pub struct PortCounters {
     pub tx_invalid: Counter,
     /// System calls that started transmission.
     pub kicks: Counter,
+    /// Frames dropped because the transmit ring was full.
+    pub tx_ring_full: Counter,
 }
 
 /// One worker's counters.
 pub struct WorkerStats {
     hot: CachePadded<Hot>,
-    drops: Vec<Counter>,
+    drops: CachePadded<[Counter; REASONS]>,
+    stages: CachePadded<[StageCost; StageId::COUNT]>,
+    examples: [ArcSwapOption<Example>; REASONS],
     ledgers: [ArcSwapOption<Ledger>; 2],
+    clock: Clock,
+    started: Ticks,
+}
+
+const REASONS: usize = DropReason::ALL.len();
+
+/// What a stage took of the turns in which it was measured.
+#[derive(Debug, Default)]
+pub struct StageCost {
+    /// Time.
+    pub ticks: Counter,
+    /// Packets.
+    pub packets: Counter,
+}
+
+/// Numbers sorted by size into classes that double, each with a count; the last class has no bound.
+#[derive(Debug)]
+pub struct Histogram<const N: usize>([Counter; N]);
+
+impl<const N: usize> Default for Histogram<N> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl<const N: usize> Histogram<N> {
+    /// Counts a number: 0 and 1 in the first class, 2 in the second, 3 and 4 in the third, and so on.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        let class = (u64::BITS - n.saturating_sub(1).leading_zeros()) as usize;
+        self.0[class.min(N - 1)].add(1);
+    }
+
+    /// All classes.
+    pub fn classes(&self) -> Vec<u64> {
+        self.0.iter().map(Counter::get).collect()
+    }
 }
 
 /// Counters that move in every loop.
@@ -63,8 +112,15 @@ pub struct WorkerStats {
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Hot {
     pub loops: Counter,
+    /// Turns that had frames.
     pub bursts: Counter,
     pub frames: Counter,
+    /// Ticks of turns that had frames.
+    pub busy: Counter,
+    /// Frames of a port's burst: 1, 2, 3 to 4, up to 33 to 64.
+    pub burst_sizes: Histogram<7>,
+    /// Microseconds of turns that had frames: 1 or less, 2, 3 to 4, and so on.
+    pub turn_durations: Histogram<16>,
     pub sleeps: Counter,
     pub flow_hits: Counter,
     pub flow_misses: Counter,
@@ -83,11 +139,42 @@ pub struct Hot {
 impl WorkerStats {
     /// All zero.
     pub fn new() -> Arc<Self> {
+        let clock = Clock::new();
         Arc::new(Self {
             hot: CachePadded::default(),
-            drops: DropReason::ALL.iter().map(|_| Counter::default()).collect(),
+            drops: CachePadded::new(std::array::from_fn(|_| Counter::default())),
+            stages: CachePadded::default(),
+            examples: std::array::from_fn(|_| ArcSwapOption::empty()),
             ledgers: [ArcSwapOption::empty(), ArcSwapOption::empty()],
+            started: clock.now(),
+            clock,
         })
+    }
+
+    /// The clock by which busy time, stages and examples are measured.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Time with frames in hand, and time since the worker was made, in nanoseconds.
+    pub fn load(&self) -> (u64, u64) {
+        let alive = self.clock.now().since(self.started);
+        (self.clock.nanoseconds(Ticks(self.hot.busy.get())), self.clock.nanoseconds(alive))
+    }
+
+    /// What a stage took.
+    pub fn stage(&self, stage: StageId) -> &StageCost {
+        &self.stages[stage.index()]
+    }
+
+    /// Keeps an example of a drop.
+    pub fn set_example(&self, reason: DropReason, example: Example) {
+        self.examples[reason as usize].store(Some(Arc::new(example)));
+    }
+
+    /// The last example of a drop.
+    pub fn example(&self, reason: DropReason) -> Option<Arc<Example>> {
+        self.examples[reason as usize].load_full()
     }
 
     /// Counters that move in every loop.

@@ -24,6 +24,7 @@ use crate::burst::Burst;
 use crate::drop_reason::DropReason;
 use crate::flows::{Expiry, Flows, Seconds};
 use crate::frames::{AreaId, Pools};
+use crate::observe::Observer;
 use crate::pipeline::{self, Context, State, ingress, output};
 use crate::port::{Port, PortIndex, PortSet, Received};
 use crate::random::Random;
@@ -31,7 +32,8 @@ use crate::stats::WorkerStats;
 use crate::superframe::Coalescer;
 use crate::tables::{Nanos, Tables};
 use arrivals::Arrivals;
-pub use spawn::{Setup, SpawnError, WorkerHandle, spawn};
+pub(crate) use pace::uptime;
+pub use spawn::{Setup, SpawnError, Window, WorkerHandle, spawn};
 pub use waiting::WaitingRoom;
 
 /// A worker's number; its queue number on every port.
@@ -56,7 +58,7 @@ pub struct Worker {
     ports: PortSet,
     order: Vec<PortIndex>,
     arrivals: Arrivals,
-    stats: Arc<WorkerStats>,
+    observer: Observer,
     state: State,
     coalescer: Coalescer,
     waiting: WaitingRoom,
@@ -97,7 +99,7 @@ impl Worker {
             ports: PortSet::default(),
             order: Vec::new(),
             arrivals: Arrivals::default(),
-            stats,
+            observer: Observer::new(stats),
             state: State::default(),
             coalescer: Coalescer::default(),
             waiting: WaitingRoom::default(),
@@ -121,7 +123,9 @@ impl Worker {
 
     /// Once around all ports.
     pub fn turn(&mut self, now: Seconds) -> Turn {
-        let Self { shared, tables, pools, ports, order, stats, state, coalescer, waiting, .. } = self;
+        self.observer.turn_begins();
+        let Self { shared, tables, pools, ports, order, observer: stats, state, coalescer, waiting, .. } =
+            self;
         let tables: &Tables = tables.load();
         let Some(node) = tables.node.as_deref() else { return self.discard() };
         let (flows, asked) = (&shared.flows, &shared.asked);
@@ -145,6 +149,7 @@ impl Worker {
                 continue;
             }
             frames += came;
+            cx.stats.received(index, cx.pools.get(port.area()), received);
             ingress::run(received, index, burst, &mut answers, &mut cx);
             pipeline::run(burst, &mut cx);
             output::run(burst, ports, coalescer, waiting, &mut cx);
@@ -153,10 +158,7 @@ impl Worker {
             }
         }
         let pending = ports.flush(pools);
-        let hot = stats.hot();
-        hot.loops.add(1);
-        hot.bursts.add(u64::from(frames > 0));
-        hot.frames.add(frames as u64);
+        stats.turn_ends(frames);
         Turn { frames, pending, waiting: !waiting.is_empty() }
     }
 
@@ -199,15 +201,16 @@ impl Worker {
     /// Looks at the next `buckets` buckets of the flow table for flows that are over.
     pub fn expire(&mut self, buckets: usize, now: Seconds) {
         let gone = self.expiry.run(&self.shared.flows, buckets, now);
-        self.stats.hot().flows_expired.add(gone as u64);
-        self.waiting.expire(now, &mut self.pools, &self.stats);
+        self.observer.hot().flows_expired.add(gone as u64);
+        self.waiting.expire(now, &mut self.pools, &self.observer);
     }
 
     /// Tells readers where all chunks are and brings the ports' counters up to date.
     pub fn publish(&mut self) {
         for area in [AreaId::Pods, AreaId::Uplink] {
-            self.stats.publish_ledger(area, self.pools.get(area).ledger());
+            self.observer.stats().publish_ledger(area, self.pools.get(area).ledger());
         }
+        self.observer.renew();
         for &index in &self.order {
             if let Some(port) = self.ports.get_mut(index) {
                 port.publish();
@@ -222,7 +225,12 @@ impl Worker {
 
     /// The worker's counters.
     pub fn stats(&self) -> &Arc<WorkerStats> {
-        &self.stats
+        self.observer.stats()
+    }
+
+    /// Where somebody begins to look at packets, and ends to.
+    pub fn observer(&self) -> &Observer {
+        &self.observer
     }
 
     /// Before the controller has spoken nothing is forwarded, but rings must not clog.
@@ -234,8 +242,7 @@ impl Worker {
             frames += port.receive(pool, &mut self.received);
             port.replenish(pool);
             for frame in self.received.drain(..) {
-                self.stats.drop_frame(DropReason::NotConfigured);
-                self.pools.free(frame);
+                self.observer.end(index, &mut self.pools, frame, DropReason::NotConfigured);
             }
         }
         Turn { frames, ..Turn::default() }

@@ -14,6 +14,7 @@ pub mod kernel;
 #[cfg(test)]
 mod namespace;
 pub mod node_rules;
+pub mod observe;
 pub mod pins;
 pub mod ports;
 pub mod publish;

@@ -4,8 +4,10 @@
 //! cached route may be wrong, since every flow then looks its way up again: new MAC addresses of next hops do not count,
 //! nor next hops added behind the others.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use headrace_api::state::Service;
 
@@ -20,19 +22,32 @@ use crate::worker::Shared;
 /// Writes the tables; the only one who does.
 pub struct Publisher {
     shared: Arc<Shared>,
+    /// How many snapshots were published, and when the last one was.
+    updates: Cell<(u64, Instant)>,
 }
 
 impl Publisher {
     /// Takes over the tables as they are.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, updates: Cell::new((0, Instant::now())) }
+    }
+
+    /// How many snapshots were published, and how old the last one is.
+    pub fn updates(&self) -> (u64, Duration) {
+        let (updates, last) = self.updates.get();
+        (updates, last.elapsed())
+    }
+
+    fn store(&self, tables: Tables) {
+        self.shared.tables.store(Arc::new(tables));
+        self.updates.set((self.updates.get().0 + 1, Instant::now()));
     }
 
     /// Publishes a change of Services and nothing else.
     pub fn services(&self, changes: &[ServiceChange]) {
         if let Some(services) = changed(&self.shared.tables.load().services, changes) {
             let current = self.shared.tables.load();
-            self.shared.tables.store(Arc::new(Tables { services, ..Tables::clone(&current) }));
+            self.store(Tables { services, ..Tables::clone(&current) });
         }
         for (service, gone) in changes.iter().filter_map(no_longer_kept) {
             self.shared.flows.forget_endpoints(service, &gone);
@@ -48,7 +63,7 @@ impl Publisher {
             None => Tables { services, ..Tables::empty(generation) },
         };
         if let Some(next) = next(&current, built) {
-            self.shared.tables.store(Arc::new(next));
+            self.store(next);
         }
     }
 }

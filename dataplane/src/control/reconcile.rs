@@ -17,6 +17,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+use headrace_api::proto;
 use headrace_api::state::{Encapsulation, Generation, Peer, PortId, Refusal};
 use tokio::sync::mpsc;
 
@@ -24,6 +26,7 @@ use super::asked::Asked;
 use super::desired::Desired;
 use super::kernel::{Kernel, KernelError, Resolver};
 use super::node_rules::NodeRules;
+use super::observe::{Directory, Sight};
 use super::ports::Ports;
 use super::publish::Publisher;
 use super::saved::Saved;
@@ -104,6 +107,7 @@ pub struct Reconciler {
     pub(super) workers: Workers,
     pub(super) flows: FlowTable,
     pub(super) warnings: Warnings,
+    directory: Arc<ArcSwap<Directory>>,
     publisher: Publisher,
     node_rules: NodeRules,
     served: Served,
@@ -142,6 +146,7 @@ impl Reconciler {
             last_refusals: Vec::new(),
             facts: KernelFacts::default(),
             warnings: Warnings::default(),
+            directory: Arc::default(),
             publisher: Publisher::new(Arc::clone(&flows.shared)),
             node_rules: NodeRules::start(kernel.handle().clone()),
             served: Served::default(),
@@ -160,6 +165,15 @@ impl Reconciler {
         reconciler.warn_of_cores();
         reconciler.resume().await;
         reconciler
+    }
+
+    /// What may be looked at while it runs.
+    pub fn sight(&self) -> Sight {
+        Sight {
+            shared: Arc::clone(&self.flows.shared),
+            windows: self.workers.windows(),
+            directory: Arc::clone(&self.directory),
+        }
     }
 
     /// Runs until `stop` is done.
@@ -212,6 +226,7 @@ impl Reconciler {
             }
             Call::Change { request, reply } => drop(reply.send(self.change(request).await)),
             Call::Status { reply } => drop(reply.send(status::reply(self))),
+            Call::Services { name, reply } => drop(reply.send(self.services(&name))),
         }
     }
 
@@ -313,6 +328,24 @@ impl Reconciler {
             asked: self.asked.hosts(),
         });
         self.publisher.rest(wanted.as_ref(), &self.facts);
+        self.directory.store(Arc::new(Directory::of(self)));
+    }
+
+    /// How many snapshots of the tables were published, and how old the last one is.
+    pub(super) fn updates(&self) -> (u64, Duration) {
+        self.publisher.updates()
+    }
+
+    /// Services whose name has `part` in it, by name.
+    fn services(&self, part: &str) -> Vec<proto::Service> {
+        let mut services: Vec<_> = self
+            .desired
+            .services()
+            .filter(|service| service.name.contains(part))
+            .map(|s| (&**s).into())
+            .collect();
+        services.sort_by(|a: &proto::Service, b| a.name.cmp(&b.name));
+        services
     }
 
     fn read_facts(&self) -> KernelFacts {

@@ -7,12 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use headrace_api::proto::dataplane_server::{Dataplane, DataplaneServer};
+use headrace_api::proto::observe_server::ObserveServer;
 use headrace_api::{API_VERSION, proto};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::observe::{Observatory, Sight};
 use super::socket::Socket;
 
 /// Requests and replies under way in a stream before the sender has to wait.
@@ -37,17 +39,28 @@ pub enum Call {
         /// Where the answer goes.
         reply: oneshot::Sender<proto::StatusReply>,
     },
+    /// Services as they are desired.
+    Services {
+        /// A part of their names.
+        name: String,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Vec<proto::Service>>,
+    },
 }
 
 /// Serves the socket until the returned task is aborted.
-pub fn serve(socket: Socket, calls: mpsc::Sender<Call>) -> tokio::task::JoinHandle<()> {
+pub fn serve(socket: Socket, calls: mpsc::Sender<Call>, sight: Sight) -> tokio::task::JoinHandle<()> {
+    let observe = ObserveServer::new(Observatory::new(sight, calls.clone()));
     let service = DataplaneServer::new(Server { calls, newest: Arc::new(watch::Sender::new(0)) })
         .max_decoding_message_size(usize::MAX);
     tokio::spawn(async move {
         let (listener, _guard) = socket.into_parts();
         let incoming = UnixListenerStream::new(listener);
-        if let Err(error) =
-            tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await
+        if let Err(error) = tonic::transport::Server::builder()
+            .add_service(service)
+            .add_service(observe)
+            .serve_with_incoming(incoming)
+            .await
         {
             tracing::error!("the gRPC server ended: {error}");
         }

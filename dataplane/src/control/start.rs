@@ -112,7 +112,7 @@ pub(super) async fn serve_until(
     let run_dir = config.run_dir.clone();
     let reconciler = Reconciler::new(Parts { config, kernel, ports, uplink, workers, flows }).await;
     let (calls, inbox) = mpsc::channel(CALLS);
-    let server = server::serve(socket, calls);
+    let server = server::serve(socket, calls, reconciler.sight());
     tracing::info!("ready on {}", run_dir.join(headrace_api::client::SOCKET).display());
     let outcome = reconciler.run(inbox, asked, stop).await;
     server.abort();

@@ -15,7 +15,8 @@ use super::veth::{Driver, Opened};
 use super::{ports, uplink};
 use crate::drop_reason::DropReason;
 use crate::frames::{AreaId, Ledger};
-use crate::stats::PortCounters;
+use crate::observe::{StageId, Ticks};
+use crate::stats::{PortCounters, WorkerStats};
 use crate::tables::build::KernelFacts;
 use crate::worker::WorkerHandle;
 
@@ -37,7 +38,7 @@ pub fn reply(r: &Reconciler) -> proto::StatusReply {
         warnings: r.warnings.all(),
         services: services as u32,
         endpoints: endpoints as u32,
-        ..proto::StatusReply::default()
+        tables: Some(tables(r)),
     }
 }
 
@@ -136,7 +137,8 @@ fn with_port(device: proto::PortStatus, open: &ports::Open) -> proto::PortStatus
 }
 
 fn with_counters(device: proto::PortStatus, queues: u32, halves: &[Arc<PortCounters>]) -> proto::PortStatus {
-    proto::PortStatus { ready: true, queues, counters: Some(counters(halves)), ..device }
+    let by_worker = halves.iter().map(|half| counters(std::slice::from_ref(half))).collect();
+    proto::PortStatus { ready: true, queues, counters: Some(counters(halves)), by_worker, ..device }
 }
 
 fn with_xdp(
@@ -169,12 +171,14 @@ fn counters(halves: &[Arc<PortCounters>]) -> proto::PortCounters {
         rx_ring_full: sum(|c| c.rx_ring_full.get()),
         fill_ring_empty: sum(|c| c.fill_ring_empty.get()),
         tx_invalid: sum(|c| c.tx_invalid.get()),
-        ..proto::PortCounters::default()
+        kicks: sum(|c| c.kicks.get()),
+        tx_ring_full: sum(|c| c.tx_ring_full.get()),
     }
 }
 
 fn worker(r: &Reconciler, handle: &WorkerHandle) -> proto::WorkerStatus {
     let (stats, hot, (core, pinned)) = (handle.stats(), handle.stats().hot(), handle.core());
+    let (busy_ns, alive_ns) = stats.load();
     let drop_count = |reason: &DropReason| proto::Count {
         name: reason.label().into(),
         meaning: reason.meaning().into(),
@@ -200,7 +204,39 @@ fn worker(r: &Reconciler, handle: &WorkerHandle) -> proto::WorkerStatus {
             .into_iter()
             .filter_map(area)
             .collect(),
-        ..proto::WorkerStatus::default()
+        busy_ns,
+        alive_ns,
+        burst_sizes: hot.burst_sizes.classes(),
+        turn_durations: hot.turn_durations.classes(),
+        stages: StageId::all().map(|stage| self::stage(stats, stage)).collect(),
+        flows_inserted: hot.flows_inserted.get(),
+        flows_evicted: hot.flows_evicted.get(),
+        flows_expired: hot.flows_expired.get(),
+        icmp_errors_sent: hot.icmp_errors_sent.get(),
+        icmp_errors_withheld: hot.icmp_errors_withheld.get(),
+        to_host: hot.to_host.get(),
+    }
+}
+
+fn stage(stats: &WorkerStats, stage: StageId) -> proto::StageCost {
+    let cost = stats.stage(stage);
+    proto::StageCost {
+        stage: stage.to_string(),
+        ns: stats.clock().nanoseconds(Ticks(cost.ticks.get())),
+        packets: cost.packets.get(),
+    }
+}
+
+fn tables(r: &Reconciler) -> proto::TablesStatus {
+    let (updates, age) = r.updates();
+    let tables = r.flows.shared.tables.load();
+    proto::TablesStatus {
+        updates,
+        route_generation: tables.route_generation,
+        service_generation: tables.services.generation().into(),
+        age_seconds: age.as_secs(),
+        frontends: tables.services.len() as u32,
+        next_hops: tables.hops.iter().count() as u32,
     }
 }
 

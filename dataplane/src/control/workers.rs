@@ -9,7 +9,7 @@ use crate::frames::{AreaId, Pool, PoolError, Pools};
 use crate::port::afxdp::AfXdpPort;
 use crate::port::{Port, PortIndex};
 use crate::stats::PortCounters;
-use crate::worker::{self, Setup, Shared, SpawnError, WorkerHandle, WorkerId};
+use crate::worker::{self, Setup, Shared, SpawnError, Window, WorkerHandle, WorkerId};
 
 /// Workers cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +118,11 @@ impl Workers {
     /// Every worker's handle, in their order.
     pub fn handles(&self) -> impl Iterator<Item = &WorkerHandle> {
         self.0.iter().map(|seat| &seat.handle)
+    }
+
+    /// The way to look at every worker's packets, in their order.
+    pub fn windows(&self) -> Vec<Window> {
+        self.handles().map(WorkerHandle::window).collect()
     }
 
     /// Ends every worker; their sockets are closed when this returns.

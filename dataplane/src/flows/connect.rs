@@ -9,7 +9,7 @@ use headrace_flowmap::{EvictionRank, Insert, Key, Slot, Value};
 use headrace_wire::ipv4::Protocol;
 use headrace_wire::nat::{Deltas, Rewrite};
 
-use super::{Flow, FlowKey, Flows, Kind, Seconds, Seen};
+use super::{Event, Flow, FlowKey, Flows, Kind, Seconds, Seen};
 use crate::drop_reason::DropReason;
 use crate::random::Random;
 use crate::stats::Hot;
@@ -78,7 +78,11 @@ impl Flows {
             mss: 0,
         };
         match self.insert(key, &flow, now, stats) {
-            Insert::New { slot, .. } => Ok(Flow { slot, ..flow }),
+            Insert::New { slot, .. } => {
+                let flow = Flow { slot, ..flow };
+                self.note(Event::Began, key, &flow, now);
+                Ok(flow)
+            }
             Insert::Exists { slot, value } => {
                 let theirs = Flow::unpack(slot, value);
                 if theirs.rewrite != rewrite {
@@ -165,16 +169,18 @@ impl Flows {
     pub(super) fn insert_value(&self, key: &FlowKey, value: Value, now: Seconds, stats: &Hot) -> Insert {
         let packed = key.pack();
         let inserted = self.map.insert(&packed, self.map.hash(&packed), value, now, rank);
-        if let Insert::New { evicted, .. } = &inserted {
+        if let Insert::New { slot, evicted } = &inserted {
             stats.flows_inserted.add(1);
             if let Some(entry) = evicted {
                 stats.flows_evicted.add(1);
                 // A connection of which one direction is gone would be carried untranslated in the other.
                 if let Some(old) = FlowKey::unpack(&entry.key).filter(|old| old.kind == Kind::Ports) {
-                    let partner = Flow::unpack(entry.slot, entry.value).partner_key(&old);
-                    self.map.remove_key(&partner.pack());
+                    let flow = Flow::unpack(entry.slot, entry.value);
+                    self.note(Event::Ended, &old, &flow, entry.last_seen);
+                    self.map.remove_key(&flow.partner_key(&old).pack());
                 }
             }
+            self.counts.begin(*slot, now);
         }
         inserted
     }

@@ -4,7 +4,7 @@ use headrace_flowmap::{Cursor, Entry, Sweep};
 use headrace_wire::ipv4::Protocol;
 
 use super::affinity::Kept;
-use super::{Flow, FlowKey, Flows, Kind, Seconds, Seen};
+use super::{Event, Flow, FlowKey, Flows, Kind, Seconds, Seen};
 
 /// No flow goes before this many seconds: most entries need no second look.
 const SHORTEST: Seconds = 10;
@@ -45,6 +45,7 @@ fn due(flows: &Flows, entry: &Entry, now: Seconds) -> bool {
     };
     let is_due = idle.min(partner_idle) >= timeout(key.protocol, flow.seen, seen);
     if is_due {
+        flows.note(Event::Ended, &key, &flow, entry.last_seen);
         flows.map.remove_key(&partner_key);
     }
     is_due

@@ -7,21 +7,28 @@
 
 mod affinity;
 mod connect;
+mod counts;
 mod entry;
 mod expiry;
+mod journal;
 #[cfg(test)]
 mod tests;
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use headrace_flowmap::FlowMap;
+use headrace_flowmap::{EvictionRank, FlowMap, Geometry, OpenError};
 use headrace_wire::checksum::Delta;
 use headrace_wire::nat::Deltas;
 
 pub use affinity::Choice;
 pub use connect::{Connection, SourcePorts};
+pub use counts::{Carried, Tally};
 pub use entry::{Flow, FlowKey, Kind, Seen};
 pub use expiry::Expiry;
+pub use journal::{Event, Listener, Record};
+
+use counts::Counts;
+use journal::Journal;
 
 use crate::tables::routes::Out;
 
@@ -35,12 +42,24 @@ pub type Seconds = u32;
 pub struct Flows {
     map: FlowMap,
     first_fragments: AtomicU32,
+    counts: Counts,
+    journal: Journal,
 }
 
 impl Flows {
     /// Over a table that was opened or made.
     pub fn new(map: FlowMap) -> Self {
-        Self { map, first_fragments: AtomicU32::new(0) }
+        Self {
+            counts: Counts::new(map.capacity()),
+            map,
+            first_fragments: AtomicU32::new(0),
+            journal: Journal::default(),
+        }
+    }
+
+    /// Counts a burst's packets.
+    pub fn tally(&self) -> Tally<'_> {
+        Tally::new(&self.counts)
     }
 
     /// The table beneath, for status and prefetching.
@@ -51,6 +70,21 @@ impl Flows {
     /// Changes whenever later fragments may follow a first one that was not known before.
     pub fn first_fragments(&self) -> u32 {
         self.first_fragments.load(Relaxed)
+    }
+
+    /// A table of the same size with the same connections, to try things on.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn copy(&self) -> Result<Self, OpenError> {
+        let geometry = Geometry { capacity: self.map.capacity(), content_version: CONTENT_VERSION };
+        let map = FlowMap::anonymous(&geometry)?;
+        for entry in &self.map {
+            map.insert(&entry.key, map.hash(&entry.key), entry.value, entry.last_seen, |_, _, _| {
+                EvictionRank(0)
+            });
+        }
+        Ok(Self::new(map))
     }
 
     /// The flow of a packet. Marks it as used.
@@ -102,6 +136,9 @@ impl Flows {
 
     /// Ends a connection: both entries go.
     pub fn end(&self, key: &FlowKey, flow: &Flow) {
+        if let Some(found) = self.map.get(flow.slot) {
+            self.note(Event::Ended, key, flow, found.last_seen);
+        }
         self.map.remove_key(&flow.partner_key(key).pack());
         self.map.remove(flow.slot, &key.pack());
     }

@@ -20,16 +20,15 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
         let key = FlowKey::of(&packet.ip).pack();
         cx.flows.map().prefetch(cx.flows.map().hash(&key));
     }
+    let (mut hits, mut misses) = (0, 0);
     for packet in burst.iter_mut().filter(|p| p.verdict == Verdict::Undecided) {
         packet.flow = find(packet, cx);
         fragment::lead(packet, cx);
         packet.verdict = punt(packet).unwrap_or(packet.verdict);
-        let counter = match packet.flow {
-            Some(_) => &cx.stats.hot().flow_hits,
-            None => &cx.stats.hot().flow_misses,
-        };
-        counter.add(1);
+        *if packet.flow.is_some() { &mut hits } else { &mut misses } += 1;
     }
+    cx.stats.hot().flow_hits.add(hits);
+    cx.stats.hot().flow_misses.add(misses);
 }
 
 /// The flow of a packet, with what the packet says of its connection noted. ICMP errors belong to none.

@@ -16,6 +16,7 @@ use super::Context;
 use crate::burst::{Burst, Packet, Verdict};
 use crate::drop_reason::DropReason;
 use crate::frames::{Checksum, Frame};
+use crate::observe::StageId;
 use crate::port::{BURST, PortIndex, Received};
 use crate::tables::{GATEWAY_MAC, POD_GATEWAY, PeerIndex};
 
@@ -60,15 +61,16 @@ pub fn run(
                 }
                 cx.pools.trim(&mut frame, ETHERNET + usize::from(ip.total_len));
                 frame.checksum = checksum_state(cx.pools.head(&frame), &ip);
-                burst.push(Packet { frame, port, peer, ip, flow: None, verdict: Verdict::Undecided });
+                let verdict = Verdict::Undecided;
+                let mut packet = Packet { frame, port, peer, ip, flow: None, verdict, mark: 0 };
+                packet.mark = cx.stats.admitted(&packet);
+                burst.push(packet);
             }
             Ok(Admission::Answer) => answers.push((port, frame)),
-            Err(reason) => {
-                cx.stats.drop_frame(reason);
-                cx.pools.free(frame);
-            }
+            Err(reason) => cx.stats.end(port, cx.pools, frame, reason),
         }
     }
+    cx.stats.walked(StageId::INGRESS, burst);
 }
 
 /// Headers were last written by another core, or by the device: begin to load them all before the first is read.

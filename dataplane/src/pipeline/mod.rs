@@ -1,7 +1,7 @@
 //! The packet walk: plain functions over a burst, in one visible order.
 //!
 //! A stage looks at the packets whose verdict concerns it and says what it found out; the last one, [`output`], carries the
-//! verdicts out. To add a stage, copy a file and add its line to [`run`].
+//! verdicts out. To add a stage, copy a file and add its line to [`STAGES`].
 
 pub mod connect;
 pub mod flow;
@@ -25,8 +25,8 @@ use crossbeam::channel::Sender;
 use crate::burst::Burst;
 use crate::flows::{Flows, Seconds};
 use crate::frames::Pools;
+use crate::observe::{Observer, StageId};
 use crate::random::Random;
-use crate::stats::WorkerStats;
 use crate::tables::{Nanos, Node, Tables};
 
 /// What stages may look at and change besides the packets themselves.
@@ -39,8 +39,8 @@ pub struct Context<'a> {
     pub flows: &'a Flows,
     /// The worker's memory.
     pub pools: &'a mut Pools,
-    /// The worker's counters.
-    pub stats: &'a WorkerStats,
+    /// The worker's counters, and whoever looks.
+    pub stats: &'a Observer,
     /// Time of this burst.
     pub now: Seconds,
     /// The worker's state between bursts.
@@ -70,15 +70,35 @@ impl State {
     }
 }
 
+/// A stage.
+pub type Stage = fn(&mut Burst, &mut Context<'_>);
+
+/// The stages between [`ingress`] and [`output`], in order.
+pub const STAGES: [(&str, Stage); 9] = [
+    // Known connections: their rewrite and way out.
+    ("flow", flow::run),
+    // Errors about known connections: translated like them.
+    ("icmp_error", icmp_error::run),
+    // The gateway itself: echo.
+    ("own", own::run),
+    // First packets: Service, masquerade, route; makes the flow.
+    ("connect", connect::run),
+    // Way out and next hop, anew when routes changed.
+    ("route", route::run),
+    // Time to live, size.
+    ("hop", hop::run),
+    // ICMP errors to senders.
+    ("refuse", refuse::run),
+    // Bandwidth of pods.
+    ("limit", limit::run),
+    // Addresses, ports, time to live.
+    ("rewrite", rewrite::run),
+];
+
 /// Decides about every packet of a burst and rewrites those that leave.
 pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
-    flow::run(burst, cx); //       known connections: their rewrite and way out
-    icmp_error::run(burst, cx); // errors about known connections: translated like them
-    own::run(burst, cx); //        the gateway itself: echo
-    connect::run(burst, cx); //    first packets: Service, masquerade, route; makes the flow
-    route::run(burst, cx); //      way out and next hop, anew when routes changed
-    hop::run(burst, cx); //        time to live, size
-    refuse::run(burst, cx); //     ICMP errors to senders
-    limit::run(burst, cx); //      bandwidth of pods
-    rewrite::run(burst, cx); //    addresses, ports, time to live
+    for (number, (_, stage)) in STAGES.iter().enumerate() {
+        stage(burst, cx);
+        cx.stats.walked(StageId::of_pipeline(number), burst);
+    }
 }

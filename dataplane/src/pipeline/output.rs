@@ -27,7 +27,9 @@ pub fn run(
     waiting: &mut WaitingRoom,
     cx: &mut Context<'_>,
 ) {
+    let packets = burst.len();
     for packet in burst.drain(..) {
+        cx.stats.carries(&packet);
         let packet = match packet.verdict {
             Verdict::WaitForFirst => waiting.fragments.enter(packet, cx),
             _ => Some(packet),
@@ -40,15 +42,15 @@ pub fn run(
                 send(packet, Out::Host, ports, coalescer, cx);
             }
             Verdict::Wait(hop) => waiting.enter(hop, packet, cx),
-            Verdict::Drop(reason) => end(packet.frame, reason, cx),
-            Verdict::Refuse(_, reason) => end(packet.frame, reason, cx),
-            Verdict::Undecided | Verdict::WaitForFirst => end(packet.frame, DropReason::NoRoute, cx),
+            Verdict::Drop(reason) | Verdict::Refuse(_, reason) => end(packet, reason, cx),
+            Verdict::Undecided | Verdict::WaitForFirst => end(packet, DropReason::NoRoute, cx),
         }
     }
     let stats = cx.stats;
     coalescer
         .flush(cx.pools, &mut |pools, (port, frame): Finished| ports.transmit(port, pools, frame, stats));
     stats.hot().segments_in.add(std::mem::take(&mut coalescer.merged));
+    stats.carried(packets);
 }
 
 fn send(packet: Packet, out: Out, ports: &mut PortSet, coalescer: &mut Coalescer, cx: &mut Context<'_>) {
@@ -57,11 +59,11 @@ fn send(packet: Packet, out: Out, ports: &mut PortSet, coalescer: &mut Coalescer
             Out::Pod(_) | Out::Host => DropReason::PortGone,
             Out::Tunnel(_) | Out::Wire(_) => DropReason::NeighborUnresolved,
         };
-        return end(packet.frame, reason, cx);
+        return end(packet, reason, cx);
     };
     let Some(capabilities) = ports.capabilities(port) else {
         let reason = if port == PortIndex::HOST { DropReason::NoHostLink } else { DropReason::PortGone };
-        return end(packet.frame, reason, cx);
+        return end(packet, reason, cx);
     };
     let area = if port == PortIndex::UPLINK { AreaId::Uplink } else { AreaId::Pods };
     let mtu = usize::from(hop::mtu(packet.port, out, cx.tables, cx.node));
@@ -83,14 +85,11 @@ fn send(packet: Packet, out: Out, ports: &mut PortSet, coalescer: &mut Coalescer
         segment: segment_size(&packet, mtu, area),
         keep_partial: capabilities.partial_checksums,
     };
-    make_anew(&packet, &job, mtu, port, ports, cx).map_or_else(
-        |reason| end_ref(reason, cx),
-        |made| {
-            if made > 1 {
-                stats.hot().segments_out.add(made as u64);
-            }
-        },
-    );
+    match make_anew(&packet, &job, mtu, port, ports, cx) {
+        Ok(made) if made > 1 => stats.hot().segments_out.add(made as u64),
+        Ok(_) => {}
+        Err(reason) => return end(packet, reason, cx),
+    }
     cx.pools.free(packet.frame);
 }
 
@@ -131,7 +130,7 @@ fn hand_over(
 ) {
     let head = cx.pools.head_mut(&packet.frame);
     if envelope.write(head, packet.ip.total_len.into(), packet.ip.tos, 0).is_none() {
-        return end(packet.frame, DropReason::HeaderSplit, cx);
+        return end(packet, DropReason::HeaderSplit, cx);
     }
     let keeps = ports.capabilities(port).is_some_and(|c| c.partial_checksums);
     if packet.frame.checksum != Checksum::AsSent && !keeps {
@@ -192,11 +191,6 @@ fn segment_size(packet: &Packet, mtu: usize, area: AreaId) -> usize {
     fits.min(announced - options)
 }
 
-fn end(frame: Frame, reason: DropReason, cx: &mut Context<'_>) {
-    cx.stats.drop_frame(reason);
-    cx.pools.free(frame);
-}
-
-fn end_ref(reason: DropReason, cx: &Context<'_>) {
-    cx.stats.drop_frame(reason);
+fn end(packet: Packet, reason: DropReason, cx: &mut Context<'_>) {
+    cx.stats.end(packet.port, cx.pools, packet.frame, reason);
 }

@@ -8,6 +8,7 @@ use headrace_wire::parse::{parse_ethernet, parse_ipv4};
 use super::Context;
 use super::route::{self, Transit};
 use crate::burst::{Burst, Packet, Verdict};
+use crate::drop_reason::DropReason;
 use crate::flows::Seconds;
 use crate::frames::{Checksum, Frame, Writer};
 
@@ -35,17 +36,19 @@ impl Budget {
 pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
     for packet in burst.iter_mut() {
         let Verdict::Refuse(error, reason) = packet.verdict else { continue };
-        packet.verdict = answer(packet, error, cx).unwrap_or_else(|| {
+        packet.verdict = answer(packet, error, reason, cx).unwrap_or_else(|| {
             cx.stats.hot().icmp_errors_withheld.add(1);
             Verdict::Drop(reason)
         });
-        if matches!(packet.verdict, Verdict::Reply(_)) {
-            cx.stats.drop_frame(reason);
-        }
     }
 }
 
-fn answer(packet: &mut Packet, error: IcmpError, cx: &mut Context<'_>) -> Option<Verdict> {
+fn answer(
+    packet: &mut Packet,
+    error: IcmpError,
+    reason: DropReason,
+    cx: &mut Context<'_>,
+) -> Option<Verdict> {
     if !may_answer_with_error(&packet.ip, false) {
         return None;
     }
@@ -60,7 +63,8 @@ fn answer(packet: &mut Packet, error: IcmpError, cx: &mut Context<'_>) -> Option
     }
     let frame = write(packet, error, cx)?;
     let refused = std::mem::replace(&mut packet.frame, frame);
-    cx.pools.free(refused);
+    cx.stats.carries(packet);
+    cx.stats.end(packet.port, cx.pools, refused, reason);
     let bytes = cx.pools.head(&packet.frame);
     let ether = parse_ethernet(bytes, packet.frame.len()).ok()?;
     packet.ip = parse_ipv4(&bytes[EthernetHeader::LEN..], ether.l3_len).ok()?;

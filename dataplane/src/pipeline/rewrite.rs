@@ -13,9 +13,13 @@ use crate::frames::Checksum;
 
 /// Rewrites what is forwarded. Answers are complete already, and what is handed back to the node stays as it came.
 pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
-    for packet in burst.iter_mut() {
-        if matches!(packet.verdict, Verdict::Forward(_)) && rewrite(packet, cx).is_none() {
+    let flows = cx.flows;
+    let tally = flows.tally();
+    for packet in burst.iter_mut().filter(|p| matches!(p.verdict, Verdict::Forward(_))) {
+        if rewrite(packet, cx).is_none() {
             packet.verdict = Verdict::Drop(DropReason::HeaderSplit);
+        } else if let Some((_, flow)) = &packet.flow {
+            tally.add(flow.slot, packet.ip.total_len);
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{Capabilities, Port, PortIndex};
 use crate::drop_reason::DropReason;
 use crate::frames::{AreaId, Frame, Pools};
-use crate::stats::WorkerStats;
+use crate::observe::Observer;
 
 /// A worker's halves of all ports.
 #[derive(Default)]
@@ -57,18 +57,17 @@ impl PortSet {
 
     /// Queues a frame; counts and ends it where it cannot go.
     #[inline]
-    pub fn transmit(&mut self, index: PortIndex, pools: &mut Pools, frame: Frame, stats: &WorkerStats) {
+    pub fn transmit(&mut self, index: PortIndex, pools: &mut Pools, frame: Frame, stats: &Observer) {
         let Some(slot) = self.slots.get_mut(usize::from(index.0)).and_then(Option::as_mut) else {
-            stats.drop_frame(DropReason::PortGone);
-            pools.free(frame);
-            return;
+            return stats.end(index, pools, frame, DropReason::PortGone);
         };
         let area: AreaId = frame.area();
         debug_assert_eq!(area, slot.port.area(), "a frame of another area needs a copy");
         slot.pending = true;
+        stats.sends(index, pools.get(area), &frame);
         if let Err(frame) = slot.port.transmit(pools.get_mut(area), frame) {
-            stats.drop_frame(DropReason::TxRingFull);
-            pools.free(frame);
+            slot.port.counters().tx_ring_full.add(1);
+            stats.end(index, pools, frame, DropReason::TxRingFull);
         }
     }
 

@@ -10,8 +10,8 @@ use crate::burst::{Burst, Packet, Verdict};
 use crate::drop_reason::DropReason;
 use crate::flows::{FlowKey, Seconds};
 use crate::frames::Pools;
+use crate::observe::Observer;
 use crate::pipeline::{Context, route};
-use crate::stats::WorkerStats;
 
 /// Most fragments that wait.
 const ROOM: usize = 64;
@@ -44,6 +44,7 @@ impl FragmentRoom {
         }
         packet.verdict = Verdict::Undecided;
         packet.flow = None;
+        packet.mark = 0;
         self.bytes += len;
         self.list.push(Waiter { packet, since: cx.now });
         // Its first one may have come to another worker meanwhile.
@@ -84,14 +85,13 @@ impl FragmentRoom {
     }
 
     /// Drops fragments that nobody has admitted for long, since the node has lost its settings meanwhile.
-    pub fn expire(&mut self, now: Seconds, pools: &mut Pools, stats: &WorkerStats) {
+    pub fn expire(&mut self, now: Seconds, pools: &mut Pools, stats: &Observer) {
         let mut at = 0;
         while at < self.list.len() {
             if now.saturating_sub(self.list[at].since) > 2 * PATIENCE {
                 let packet = self.list.remove(at).packet;
                 self.bytes -= usize::from(packet.ip.total_len);
-                stats.drop_frame(DropReason::FragmentUnknown);
-                pools.free(packet.frame);
+                stats.end(packet.port, pools, packet.frame, DropReason::FragmentUnknown);
             } else {
                 at += 1;
             }

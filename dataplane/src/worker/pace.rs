@@ -62,7 +62,7 @@ impl Pace {
 }
 
 /// Time since boot: flows age by it, and it goes on over restarts of the process.
-pub(super) fn uptime() -> Duration {
+pub(crate) fn uptime() -> Duration {
     let now = clock_gettime(ClockId::Boottime);
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }

@@ -12,6 +12,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::pace::{Pace, uptime};
 use super::{Closed, Shared, Worker, WorkerId};
 use crate::frames::Pools;
+use crate::observe::tap::Tap;
 use crate::port::{Port, PortIndex};
 use crate::stats::WorkerStats;
 use crate::tables::Nanos;
@@ -59,7 +60,37 @@ enum Command {
     LetGo(PortIndex, Sender<Option<Box<dyn Port>>>),
     Reclaim(Closed, Sender<()>),
     Publish(Sender<()>),
+    Watch(Box<Tap>),
+    Unwatch(u64),
     Stop,
+}
+
+/// A worker, as those see it who look at its packets.
+#[derive(Clone)]
+pub struct Window {
+    /// Its number.
+    pub id: WorkerId,
+    /// Its counters.
+    pub stats: Arc<WorkerStats>,
+    commands: Sender<Command>,
+    waker: Arc<OwnedFd>,
+}
+
+impl Window {
+    /// Begins to look.
+    pub fn watch(&self, tap: Tap) {
+        self.send(Command::Watch(Box::new(tap)));
+    }
+
+    /// Ends to.
+    pub fn unwatch(&self, id: u64) {
+        self.send(Command::Unwatch(id));
+    }
+
+    fn send(&self, command: Command) {
+        let _ = self.commands.send(command);
+        let _ = rustix::io::write(&*self.waker, &1u64.to_ne_bytes());
+    }
 }
 
 /// The control thread's end of a worker.
@@ -120,6 +151,16 @@ impl WorkerHandle {
         &self.stats
     }
 
+    /// The way to look at its packets.
+    pub fn window(&self) -> Window {
+        Window {
+            id: self.id,
+            stats: Arc::clone(&self.stats),
+            commands: self.commands.clone(),
+            waker: Arc::clone(&self.waker),
+        }
+    }
+
     /// Gives it its half of a port.
     pub fn attach(&self, index: PortIndex, port: Box<dyn Port>) {
         self.send(Command::Attach(index, port));
@@ -176,7 +217,7 @@ fn run(mut worker: Worker, mut pace: Pace, inbox: &Receiver<Command>, waker: &Ow
         worker.set_clock(Nanos(time.as_nanos() as u64));
         let turn = worker.turn(time.as_secs() as u32);
         if pace.rest(turn.frames > 0 || turn.pending, turn.waiting) {
-            worker.stats.hot().sleeps.add(1);
+            worker.stats().hot().sleeps.add(1);
         }
         time = uptime();
         if time >= next_tick {
@@ -209,6 +250,8 @@ fn run(mut worker: Worker, mut pace: Pace, inbox: &Receiver<Command>, waker: &Ow
                     worker.publish();
                     let _ = done.send(());
                 }
+                Command::Watch(tap) => worker.observer().watch(*tap),
+                Command::Unwatch(id) => worker.observer().unwatch(id),
                 Command::Stop => return,
             }
         }

@@ -11,8 +11,8 @@ use crate::burst::{Burst, Packet, Verdict};
 use crate::drop_reason::DropReason;
 use crate::flows::Seconds;
 use crate::frames::Pools;
+use crate::observe::Observer;
 use crate::pipeline::Context;
-use crate::stats::WorkerStats;
 
 /// Most addresses that packets wait for.
 const ROOM: usize = 32;
@@ -41,12 +41,11 @@ impl WaitingRoom {
         // A full channel loses the question; the next packet asks again.
         let _ = cx.asked.try_send(hop);
         if self.list.is_full() || self.list.iter().any(|w| w.hop == hop) {
-            cx.stats.drop_frame(DropReason::NeighborUnresolved);
-            cx.pools.free(packet.frame);
-            return;
+            return cx.stats.end(packet.port, cx.pools, packet.frame, DropReason::NeighborUnresolved);
         }
         packet.flow = None;
         packet.verdict = Verdict::Undecided;
+        packet.mark = 0;
         self.list.push(Waiter { hop, packet, since: cx.now });
     }
 
@@ -83,13 +82,13 @@ impl WaitingRoom {
     }
 
     /// Drops packets that have waited for too long.
-    pub fn expire(&mut self, now: Seconds, pools: &mut Pools, stats: &WorkerStats) {
+    pub fn expire(&mut self, now: Seconds, pools: &mut Pools, stats: &Observer) {
         self.fragments.expire(now, pools, stats);
         let mut at = 0;
         while at < self.list.len() {
             if now.saturating_sub(self.list[at].since) > PATIENCE {
-                stats.drop_frame(DropReason::NeighborUnresolved);
-                pools.free(self.list.remove(at).packet.frame);
+                let Packet { port, frame, .. } = self.list.remove(at).packet;
+                stats.end(port, pools, frame, DropReason::NeighborUnresolved);
             } else {
                 at += 1;
             }

@@ -10,6 +10,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use super::super::desired::Desired;
+use super::super::observe::test_node::Node;
 use super::*;
 
 /// Answers calls as the control thread does, but for ports and tables; says who came and went.
@@ -25,6 +26,9 @@ async fn answer(mut calls: mpsc::Receiver<Call>, events: mpsc::UnboundedSender<&
                 let refusals = outcome.err().unwrap_or_default().iter().map(Into::into).collect::<Vec<_>>();
                 let accepted = refusals.is_empty();
                 let _ = reply.send(proto::SyncReply { generation, accepted, refusals, ports: vec![] });
+            }
+            Call::Services { reply, .. } => {
+                let _ = reply.send(desired.services().map(|service| (&**service).into()).collect());
             }
             Call::Status { reply } => {
                 let services = desired.service_counts().0 as u32;
@@ -46,7 +50,7 @@ impl Fixture {
         let (calls, inbox) = mpsc::channel(4);
         let (sender, events) = mpsc::unbounded_channel();
         tokio::spawn(answer(inbox, sender));
-        let task = serve(Socket::listen(dir.path()).unwrap(), calls);
+        let task = serve(Socket::listen(dir.path()).unwrap(), calls, Node::new().sight());
         Self { dir, events, task }
     }
 

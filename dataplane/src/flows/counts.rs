@@ -1,0 +1,97 @@
+//! Frames and bytes of each flow, beside the table: they belong to this process and begin anew with it.
+//!
+//! A worker adds once for a run of packets of one flow, without a lock: should two workers carry packets of one direction at
+//! the same moment, one of them may count for nothing.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use headrace_flowmap::Slot;
+
+use super::Seconds;
+
+/// What was carried of one direction of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Frames.
+    pub frames: u64,
+    /// Bytes of IP packets.
+    pub bytes: u64,
+    /// Since when.
+    pub since: Seconds,
+}
+
+#[derive(Default)]
+#[repr(align(32))]
+struct Count {
+    frames: AtomicU64,
+    bytes: AtomicU64,
+    since: AtomicU32,
+}
+
+/// Counts of all flows, by slot.
+pub(super) struct Counts(Box<[Count]>);
+
+impl Counts {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self((0..capacity).map(|_| Count::default()).collect())
+    }
+
+    /// A flow moves into a slot.
+    pub(super) fn begin(&self, slot: Slot, now: Seconds) {
+        if let Some(count) = self.0.get(slot.raw() as usize) {
+            count.frames.store(0, Relaxed);
+            count.bytes.store(0, Relaxed);
+            count.since.store(now, Relaxed);
+        }
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> Carried {
+        self.0.get(slot.raw() as usize).map_or_else(Carried::default, |count| Carried {
+            frames: count.frames.load(Relaxed),
+            bytes: count.bytes.load(Relaxed),
+            since: count.since.load(Relaxed),
+        })
+    }
+
+    fn add(&self, slot: Slot, frames: u64, bytes: u64) {
+        if let Some(count) = self.0.get(slot.raw() as usize) {
+            count.frames.store(count.frames.load(Relaxed) + frames, Relaxed);
+            count.bytes.store(count.bytes.load(Relaxed) + bytes, Relaxed);
+        }
+    }
+}
+
+/// Adds up a burst's packets, run by run of one flow.
+pub struct Tally<'a> {
+    counts: &'a Counts,
+    run: Cell<(u32, u64, u64)>,
+}
+
+impl<'a> Tally<'a> {
+    pub(super) fn new(counts: &'a Counts) -> Self {
+        Self { counts, run: Cell::new((u32::MAX, 0, 0)) }
+    }
+
+    /// A packet of a flow.
+    #[inline]
+    pub fn add(&self, slot: Slot, bytes: u16) {
+        if cfg!(not(feature = "counters")) {
+            return;
+        }
+        let (at, frames, sum) = self.run.get();
+        if at == slot.raw() {
+            self.run.set((at, frames + 1, sum + u64::from(bytes)));
+        } else {
+            self.counts.add(Slot::from_raw(at), frames, sum);
+            self.run.set((slot.raw(), 1, bytes.into()));
+        }
+    }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        let (at, frames, bytes) = self.run.get();
+        self.counts.add(Slot::from_raw(at), frames, bytes);
+    }
+}
