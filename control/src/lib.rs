@@ -12,6 +12,7 @@
 pub mod agent;
 pub mod cni;
 pub mod config;
+pub mod ctl;
 pub mod desired;
 mod files;
 pub mod health;

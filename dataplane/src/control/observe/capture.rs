@@ -9,7 +9,7 @@ use headrace_api::proto;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 
-use super::describe::unix_ns;
+use super::describe::{self, unix_ns};
 use super::pump::{self, Outlet};
 use super::watch::Watch;
 use super::{Replies, Sight};
@@ -87,5 +87,6 @@ fn record(sight: &Sight, sighting: &Sighting, lost: u64) -> proto::CaptureRecord
         reason: reason.map(|r| r.label().into()).unwrap_or_default(),
         meaning: reason.map(|r| r.meaning().into()).unwrap_or_default(),
         lost,
+        summary: describe::frame(sight, &sighting.bytes, sighting.len as usize),
     }
 }

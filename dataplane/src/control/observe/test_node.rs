@@ -138,6 +138,10 @@ fn tables() -> crate::tables::Tables {
         masquerade: true,
         non_masquerade_cidrs: Vec::new(),
         snat_ports: 61_000..=61_999,
+        node_port_ranges: Vec::new(),
+        node_port_loopback: false,
+        masquerade_all: false,
+        local_sources: Vec::new(),
     };
     let pod = |id: u32, address: Ipv4Addr| {
         let port = Port {
@@ -148,6 +152,7 @@ fn tables() -> crate::tables::Tables {
             path_mtu: None,
             superframes: true,
             label: format!("default/{id}"),
+            host_ports: Vec::new(),
         };
         (port.id, (PortIndex(id as u16), port))
     };
