@@ -5,6 +5,7 @@
 # What the build and the labs need from Debian.
 PACKAGES := clang llvm libbpf-dev linux-libc-dev pkg-config make gcc libc6-dev \
 	containernetworking-plugins iproute2 iptables nftables ethtool iperf3 tcpdump strace iputils-ping procps util-linux \
+	tmux tshark \
 	chromium fonts-inter prometheus curl openssl
 # Labs run two at a time: each measures on the same cores.
 LAB_THREADS ?= 2

@@ -22,6 +22,7 @@ mod kubernetes;
 mod libcni;
 mod metrics;
 mod path_mtu;
+mod observe;
 mod restart;
 mod service;
 mod translated_restart;

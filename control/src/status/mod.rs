@@ -54,10 +54,23 @@ pub struct Status {
     pub workers: Vec<Worker>,
     pub peers: Vec<Peer>,
     pub flows: Flows,
+    pub tables: Tables,
     pub last_refusals: Vec<Refusal>,
     pub warnings: Vec<String>,
     /// Not from the dataplane: what of its input the agent cannot use.
     pub agent_problems: Vec<String>,
+}
+
+/// TablesStatus.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub struct Tables {
+    pub updates: u64,
+    pub route_generation: u32,
+    pub service_generation: u32,
+    pub age_seconds: u64,
+    pub frontends: u32,
+    pub next_hops: u32,
 }
 
 /// PortStatus.
@@ -85,6 +98,7 @@ pub struct Port {
     pub host_ports: Vec<String>,
     pub bandwidth: Bandwidth,
     pub counters: Counters,
+    pub by_worker: Vec<Counters>,
 }
 
 /// Bandwidth: bits per second, 0 = no limit.
@@ -108,6 +122,8 @@ pub struct Counters {
     pub rx_ring_full: u64,
     pub fill_ring_empty: u64,
     pub tx_invalid: u64,
+    pub kicks: u64,
+    pub tx_ring_full: u64,
 }
 
 /// WorkerStatus.
@@ -134,6 +150,12 @@ pub struct Worker {
     pub burst_sizes: Vec<u64>,
     pub turn_durations: Vec<u64>,
     pub stages: Vec<Stage>,
+    pub flows_inserted: u64,
+    pub flows_evicted: u64,
+    pub flows_expired: u64,
+    pub icmp_errors_sent: u64,
+    pub icmp_errors_withheld: u64,
+    pub to_host: u64,
 }
 
 /// StageCost.
@@ -213,6 +235,7 @@ impl From<proto::StatusReply> for Status {
             workers: m.workers.into_iter().map(Into::into).collect(),
             peers: m.peers.into_iter().map(Into::into).collect(),
             flows: m.flows.unwrap_or_default().into(),
+            tables: m.tables.unwrap_or_default().into(),
             last_refusals: m.last_refusals.into_iter().map(Into::into).collect(),
             warnings: m.warnings,
             agent_problems: Vec::new(),
@@ -243,6 +266,7 @@ impl From<proto::PortStatus> for Port {
             host_ports: m.host_ports.iter().map(host_port).collect(),
             bandwidth: m.bandwidth.unwrap_or_default().into(),
             counters: m.counters.unwrap_or_default().into(),
+            by_worker: m.by_worker.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -266,6 +290,8 @@ impl From<proto::PortCounters> for Counters {
             rx_ring_full: m.rx_ring_full,
             fill_ring_empty: m.fill_ring_empty,
             tx_invalid: m.tx_invalid,
+            kicks: m.kicks,
+            tx_ring_full: m.tx_ring_full,
         }
     }
 }
@@ -295,6 +321,12 @@ impl From<proto::WorkerStatus> for Worker {
             burst_sizes: m.burst_sizes,
             turn_durations: m.turn_durations,
             stages: m.stages.into_iter().map(stage).collect(),
+            flows_inserted: m.flows_inserted,
+            flows_evicted: m.flows_evicted,
+            flows_expired: m.flows_expired,
+            icmp_errors_sent: m.icmp_errors_sent,
+            icmp_errors_withheld: m.icmp_errors_withheld,
+            to_host: m.to_host,
         }
     }
 }
@@ -330,6 +362,19 @@ impl From<proto::FlowTableStatus> for Flows {
             evicted: m.evicted,
             expired: m.expired,
             taken_over: m.taken_over,
+        }
+    }
+}
+
+impl From<proto::TablesStatus> for Tables {
+    fn from(m: proto::TablesStatus) -> Self {
+        Self {
+            updates: m.updates,
+            route_generation: m.route_generation,
+            service_generation: m.service_generation,
+            age_seconds: m.age_seconds,
+            frontends: m.frontends,
+            next_hops: m.next_hops,
         }
     }
 }

@@ -42,12 +42,15 @@ fn summary(s: &Status) -> String {
         _ => "none; no agent has connected yet".to_owned(),
     };
     format!(
-        "headrace-dataplane {}, up {}\nstate: {state} (generation {}), {} services with {} endpoints",
+        "headrace-dataplane {}, up {}\nstate: {state} (generation {}), {} services with {} endpoints\n\
+         tables: {} updates, the last one {} ago",
         s.version,
         duration(s.uptime_seconds),
         s.generation,
         s.services,
-        s.endpoints
+        s.endpoints,
+        s.tables.updates,
+        duration(s.tables.age_seconds),
     )
 }
 
@@ -119,13 +122,15 @@ impl Tables {
     }
 
     fn workers(&self, s: &Status) -> String {
-        let header =
-            ["worker", "core", "frames", "per burst", "sleeps", "flow hits", "misses", "segmented", "merged"];
+        let header = [
+            "worker", "core", "load", "frames", "per burst", "sleeps", "flow hits", "misses", "segmented", "merged",
+        ];
         let rows = s.workers.iter().map(|w| {
             let core = if w.pinned { w.core.to_string() } else { format!("{} (not pinned)", w.core) };
             vec![
                 w.id.to_string(),
                 core,
+                format!("{} %", (100 * w.busy_ns).checked_div(w.alive_ns).unwrap_or_default()),
                 count(w.frames),
                 w.frames.checked_div(w.bursts).unwrap_or_default().to_string(),
                 count(w.sleeps),

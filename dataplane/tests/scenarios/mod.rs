@@ -5,6 +5,7 @@ mod bandwidth;
 mod cluster;
 mod coalescing;
 mod connections;
+mod explain;
 mod fragments;
 mod frontends;
 mod gateway;

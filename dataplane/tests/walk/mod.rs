@@ -16,6 +16,7 @@ use std::sync::{Arc, Barrier};
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, bounded};
+use headrace_dataplane::control::observe::explain;
 use headrace_dataplane::drop_reason::DropReason;
 use headrace_dataplane::flows::{Flow, FlowKey, Flows, Kind, Seconds};
 use headrace_dataplane::frames::{AreaId, Pool, Pools};
@@ -176,6 +177,20 @@ impl World {
             self.nodes[worker].outsides[&from.port()].put(frame);
         }
         self.turn(worker)
+    }
+
+    /// What would come of a frame, and nothing of it happens.
+    #[track_caller]
+    pub(crate) fn explain(&self, from: At, frame: Vec<u8>) -> Outcome {
+        let ports = At::PORTS.into_iter().map(|at| (at.port(), capabilities(at))).collect();
+        let (tables, flows) = (self.shared.tables.load_full(), &self.shared.flows);
+        let explained = explain::walk(tables, flows, &ports, from.port(), frame, self.now).unwrap();
+        let place = |port| At::PORTS.into_iter().find(|at| at.port() == port).unwrap();
+        let sent = explained.sent.iter();
+        Outcome {
+            out: sent.filter_map(|(port, sent)| verify::frame(place(*port), sent, &self.desired)).collect(),
+            drops: explained.drops.iter().map(|reason| (reason.label(), 1)).collect(),
+        }
     }
 
     /// Lets a worker turn until nothing comes in, and takes what comes out.
