@@ -1,6 +1,7 @@
 //! The log on standard error: for people, or one JSON object a line.
 
 use clap::ValueEnum;
+use headrace_api::log::Limited;
 use tracing_subscriber::EnvFilter;
 
 /// Form of the log.
@@ -38,7 +39,8 @@ pub fn start(format: Format, level: Level) {
     };
     // Matches all targets that begin with "headrace"; HTTP/2's own debug lines would bury them.
     let filter = EnvFilter::new(format!("{others},headrace={ours}"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(Limited::new(format == Format::Json));
     // The only error is that a log has been started before.
     let _ = match format {
         Format::Human => {

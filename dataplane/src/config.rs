@@ -43,7 +43,7 @@ struct Row {
     help: &'static str,
 }
 
-const KEYS: [Row; 12] = [
+const KEYS: [Row; 14] = [
     row(
         "run-dir",
         "DIR",
@@ -76,6 +76,13 @@ const KEYS: [Row; 12] = [
     ),
     row("log", "FORMAT", Some("human"), "human or json, on standard error"),
     row("log-level", "LEVEL", Some("info"), "error, warn, info, debug or trace"),
+    row(
+        "flow-log",
+        "FILE",
+        None,
+        "Connections and drops as JSON lines, added to this file; - = standard output",
+    ),
+    row("flow-log-sample", "N", Some("1"), "Of so many connections one is in the flow log"),
 ];
 
 const fn row(
@@ -119,6 +126,10 @@ pub struct Config {
     pub log: LogFormat,
     /// Least severe level that is logged.
     pub log_level: tracing::Level,
+    /// Where connections are logged; `None` = nowhere.
+    pub flow_log: Option<PathBuf>,
+    /// One of so many is.
+    pub flow_log_sample: u64,
 }
 
 impl Task {
@@ -157,6 +168,8 @@ impl Config {
             host_link: sources.required("host-link-name", values::host_link)?,
             log: sources.required("log", values::log_format)?,
             log_level: sources.required("log-level", values::log_level)?,
+            flow_log: sources.optional("flow-log", values::flow_log)?,
+            flow_log_sample: sources.required("flow-log-sample", values::flow_log_sample)?,
         })
     }
 }

@@ -119,7 +119,9 @@ fn captures(lab: &Lab) -> Result<()> {
     let fields = ["frame.interface_name", "ip.src", "vxlan.vni", "icmp.type", "frame.comment"];
     let fields = fields.iter().flat_map(|field| ["-e", *field]);
     let mut tshark = Command::new("tshark");
-    tshark.args(["-r", &path, "-d", "udp.port==8472,vxlan", "-T", "fields", "-E", "separator=|"]).args(fields);
+    tshark
+        .args(["-r", &path, "-d", "udp.port==8472,vxlan", "-T", "fields", "-E", "separator=|"])
+        .args(fields);
     let read = text(&tshark.output().context("tshark")?);
     let pod_address = lab.address("node1-pod1")?.to_string();
     let node = lab.address("node1")?.to_string();
@@ -197,7 +199,8 @@ fn survives_garbage(lab: &Lab) -> Result<()> {
     let socket = lab.node("node1")?.run_dir().join("dataplane.sock");
     for seed in 0..100_u8 {
         let mut stream = UnixStream::connect(&socket)?;
-        let garbage: Vec<u8> = (0..=255).map(|i: u8| i.wrapping_mul(31).wrapping_add(seed) ^ (seed >> 1)).collect();
+        let garbage: Vec<u8> =
+            (0..=255).map(|i: u8| i.wrapping_mul(31).wrapping_add(seed) ^ (seed >> 1)).collect();
         // The other end may have closed already.
         let _ = stream.write_all(&garbage);
         let _ = stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff");
@@ -209,7 +212,9 @@ fn survives_garbage(lab: &Lab) -> Result<()> {
 /// The live screen in a terminal of tmux: what it shows, another size, the end.
 fn shows_a_screen(lab: &Lab) -> Result<()> {
     let socket = lab.node("node1")?.run_dir().join("tmux.sock").display().to_string();
-    let tmux = |arguments: &[&str]| Command::new("tmux").args(["-f", "/dev/null", "-S", &socket]).args(arguments).output();
+    let tmux = |arguments: &[&str]| {
+        Command::new("tmux").args(["-f", "/dev/null", "-S", &socket]).args(arguments).output()
+    };
     let tool = daemon::binary("headracectl")?.display().to_string();
     let run_dir = lab.node("node1")?.run_dir().display().to_string();
     let line = format!("{tool} --run-dir {run_dir} top");

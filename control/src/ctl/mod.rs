@@ -20,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::preflight::{self, PreflightArgs};
 pub use error::CtlError;
 pub use output::{Output, Printer};
 
@@ -31,6 +32,7 @@ Exit codes: 0 done, 1 error, 2 wrong use, 3 the daemon is away.
 
 Examples:
   headracectl status
+  headracectl preflight --uplink eth0 --workers 2
   headracectl top
   headracectl flows 'service default/web:http and not state closed'
   headracectl explain default/web-1 10.96.0.10:80
@@ -93,6 +95,8 @@ enum Command {
     Capture(capture::CaptureArgs),
     /// Drops by reason, with an example of each
     Drops(drops::DropsArgs),
+    /// What this node can do for Headrace and what to do about the rest; exit code 4 = limits, 5 = it cannot run
+    Preflight(PreflightArgs),
     /// Versions of this tool and of the dataplane
     Version,
     /// Completions for a shell
@@ -107,6 +111,9 @@ impl Cli {
     pub async fn run(self) -> ExitCode {
         let json = self.form.json || self.form.output == Output::Json;
         let printer = Printer::new(json);
+        if let Command::Preflight(args) = &self.command {
+            return preflight(args, json);
+        }
         match self.command.run(&self.run_dir, &printer).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -132,6 +139,7 @@ impl Command {
             Self::Trace(args) => trace::run(run_dir, args, printer).await,
             Self::Capture(args) => capture::run(run_dir, args, printer).await,
             Self::Drops(args) => drops::run(run_dir, args, printer).await,
+            Self::Preflight(_) => Ok(()),
             Self::Version => version::run(run_dir, printer).await,
             Self::Completions { shell } => {
                 let mut script = Vec::new();
@@ -139,6 +147,19 @@ impl Command {
                 output::write(&script)
             }
         }
+    }
+}
+
+fn preflight(args: &PreflightArgs, json: bool) -> ExitCode {
+    let report = preflight::run(&args.options());
+    let text = if args.json || json {
+        serde_json::to_string_pretty(&report).unwrap_or_default()
+    } else {
+        report.text()
+    };
+    match output::line(&text) {
+        Ok(()) => ExitCode::from(report.exit_code()),
+        Err(error) => ExitCode::from(error.exit_code()),
     }
 }
 

@@ -123,7 +123,16 @@ impl Tables {
 
     fn workers(&self, s: &Status) -> String {
         let header = [
-            "worker", "core", "load", "frames", "per burst", "sleeps", "flow hits", "misses", "segmented", "merged",
+            "worker",
+            "core",
+            "load",
+            "frames",
+            "per burst",
+            "sleeps",
+            "flow hits",
+            "misses",
+            "segmented",
+            "merged",
         ];
         let rows = s.workers.iter().map(|w| {
             let core = if w.pinned { w.core.to_string() } else { format!("{} (not pinned)", w.core) };

@@ -7,6 +7,7 @@
 pub mod check;
 pub mod client;
 pub mod filter;
+pub mod log;
 pub mod state;
 
 /// Code generated from `proto/*.proto`; the comments there are its documentation.

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use headrace_api::log::Limited;
 use headrace_dataplane::config::{Config, LogFormat, Task};
 use headrace_dataplane::control;
 
@@ -37,7 +38,9 @@ fn main() -> ExitCode {
 }
 
 fn start_log(config: &Config) {
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(config.log_level);
+    let log = tracing_subscriber::fmt()
+        .with_writer(Limited::new(config.log == LogFormat::Json))
+        .with_max_level(config.log_level);
     match config.log {
         LogFormat::Human => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().init(),

@@ -173,6 +173,20 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
+pub(super) fn flow_log(text: &str) -> Result<PathBuf, String> {
+    if text == "-" || Path::new(text).is_absolute() {
+        return Ok(text.into());
+    }
+    Err("give an absolute path, or - for standard output".into())
+}
+
+pub(super) fn flow_log_sample(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(n @ 1..=1_000_000) => Ok(n),
+        _ => Err("give a number from 1 to 1000000".into()),
+    }
+}
+
 pub(super) fn log_level(text: &str) -> Result<tracing::Level, String> {
     tracing::Level::from_str(text).map_err(|_| "error, warn, info, debug or trace".into())
 }

@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 
 use super::host_link::{self, HostLinkError};
 use super::kernel::{Kernel, KernelError};
+use super::observe::Sight;
+use super::observe::flow_log::{self, FlowLogConfig};
 use super::pins::{self, PinError};
 use super::ports::Ports;
 use super::publish;
@@ -43,6 +45,14 @@ pub enum StartError {
     #[error("cannot make the run directory {path}: {source}; choose another one with --run-dir")]
     RunDir {
         /// The directory.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The flow log.
+    #[error("cannot write the flow log {path}: {source}; correct --flow-log")]
+    FlowLog {
+        /// Its file.
         path: PathBuf,
         /// The kernel's answer.
         source: io::Error,
@@ -112,13 +122,36 @@ pub(super) async fn serve_until(
     let run_dir = config.run_dir.clone();
     let reconciler = Reconciler::new(Parts { config, kernel, ports, uplink, workers, flows }).await;
     let (calls, inbox) = mpsc::channel(CALLS);
+    start_flow_log(&reconciler.config, reconciler.sight())?;
+    tell_where(&reconciler, &run_dir);
     let server = server::serve(socket, calls, reconciler.sight());
-    tracing::info!("ready on {}", run_dir.join(headrace_api::client::SOCKET).display());
     let outcome = reconciler.run(inbox, asked, stop).await;
     server.abort();
     // Waits until the socket's file is gone.
     let _ = server.await;
     Ok(outcome?)
+}
+
+/// One line that says what runs where.
+fn tell_where(reconciler: &Reconciler, run_dir: &Path) {
+    let core = |(core, pinned): (Option<usize>, bool)| match core {
+        Some(core) if pinned => core.to_string(),
+        _ => "any".into(),
+    };
+    let cores: Vec<String> = reconciler.workers.handles().map(|handle| core(handle.core())).collect();
+    tracing::info!(
+        "headrace-dataplane {} is ready on {}; workers on cores {}; uplink {}",
+        env!("CARGO_PKG_VERSION"),
+        run_dir.join(headrace_api::client::SOCKET).display(),
+        cores.join(", "),
+        reconciler.uplink.open().map_or("not open yet", |open| &open.name),
+    );
+}
+
+fn start_flow_log(config: &Config, sight: Sight) -> Result<(), StartError> {
+    let Some(path) = config.flow_log.clone() else { return Ok(()) };
+    let log = FlowLogConfig { path: path.clone(), sample: config.flow_log_sample };
+    flow_log::start(sight, &log).map_err(|source| StartError::FlowLog { path, source })
 }
 
 fn make_run_dir(path: &Path) -> Result<(), StartError> {

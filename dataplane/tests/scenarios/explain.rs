@@ -24,8 +24,22 @@ const SOURCES: [(At, &str); 9] = [
 ];
 
 const DESTINATIONS: [&str; 17] = [
-    "10.1.0.2", "10.1.0.3", "10.1.0.4", "10.1.0.77", "10.1.0.1", "169.254.1.1", "192.168.7.10", "10.1.1.5",
-    "10.1.2.5", "192.168.7.11", "10.96.0.1", "10.96.0.2", "10.96.0.3", "10.96.0.9", "203.0.113.9", "172.16.3.3",
+    "10.1.0.2",
+    "10.1.0.3",
+    "10.1.0.4",
+    "10.1.0.77",
+    "10.1.0.1",
+    "169.254.1.1",
+    "192.168.7.10",
+    "10.1.1.5",
+    "10.1.2.5",
+    "192.168.7.11",
+    "10.96.0.1",
+    "10.96.0.2",
+    "10.96.0.3",
+    "10.96.0.9",
+    "203.0.113.9",
+    "172.16.3.3",
     "224.0.0.1",
 ];
 
@@ -72,7 +86,8 @@ fn what_is_explained_is_what_happens() {
 
 fn packet(src: &str, random: &mut Random) -> Packet {
     let dst = DESTINATIONS[random.below(DESTINATIONS.len())];
-    let (from, to) = (format!("{src}:{}", 4000 + random.below(20)), format!("{dst}:{}", [80, 8080][random.below(2)]));
+    let (from, to) =
+        (format!("{src}:{}", 4000 + random.below(20)), format!("{dst}:{}", [80, 8080][random.below(2)]));
     let packet = match random.below(6) {
         0 | 1 => syn(&from, &to),
         2 => tcp(&from, &to),

@@ -184,7 +184,7 @@ impl World {
     pub(crate) fn explain(&self, from: At, frame: Vec<u8>) -> Outcome {
         let ports = At::PORTS.into_iter().map(|at| (at.port(), capabilities(at))).collect();
         let (tables, flows) = (self.shared.tables.load_full(), &self.shared.flows);
-        let explained = explain::walk(tables, flows, &ports, from.port(), frame, self.now).unwrap();
+        let explained = explain::walk(&tables, flows, &ports, from.port(), frame, self.now).unwrap();
         let place = |port| At::PORTS.into_iter().find(|at| at.port() == port).unwrap();
         let sent = explained.sent.iter();
         Outcome {

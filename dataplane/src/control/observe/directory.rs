@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
-use headrace_xsk::Granted;
-
 use crate::control::reconcile::Reconciler;
+use crate::control::veth::Driver;
 use crate::control::{ports, uplink};
 use crate::port::{Capabilities, PortIndex};
 use crate::tables::Tables;
@@ -103,16 +102,12 @@ impl Directory {
 }
 
 fn pod_port(interface: &str, label: &str, open: &ports::Open) -> OpenPort {
-    OpenPort {
-        interface: interface.into(),
-        label: label.into(),
-        capabilities: capabilities(open.superframes, &open.granted),
-    }
-}
-
-/// As [`crate::port::afxdp::AfXdpPort`] has them.
-fn capabilities(superframes: bool, granted: &Granted) -> Capabilities {
-    Capabilities { superframes, partial_checksums: granted.tx_metadata }
+    let partial_checksums = match &open.device.driver {
+        Driver::AfXdp { granted, .. } => granted.tx_metadata,
+        Driver::Packet { .. } => true,
+    };
+    let capabilities = Capabilities { superframes: open.device.superframes, partial_checksums };
+    OpenPort { interface: interface.into(), label: label.into(), capabilities }
 }
 
 fn v4(address: IpAddr) -> Option<Ipv4Addr> {

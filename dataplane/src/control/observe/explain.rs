@@ -26,7 +26,7 @@ use crate::observe::tap::{Sink, Tap, Walk};
 use crate::port::memory::{MemoryPort, Outside, Sent};
 use crate::port::{Capabilities, PortIndex};
 use crate::stats::WorkerStats;
-use crate::tables::{GATEWAY_MAC, Route, Tables};
+use crate::tables::{GATEWAY_MAC, Ports, Route, Tables};
 use crate::worker::{Shared, Worker, WorkerId, uptime};
 
 /// Chunks of each area: the longest packet there is, whole and in small segments.
@@ -54,7 +54,7 @@ pub struct Outcome {
 /// # Errors
 /// There is no memory for that.
 pub fn walk(
-    tables: Arc<Tables>,
+    tables: &Arc<Tables>,
     flows: &Flows,
     ports: &BTreeMap<PortIndex, Capabilities>,
     at: PortIndex,
@@ -62,6 +62,7 @@ pub fn walk(
     now: Seconds,
 ) -> anyhow::Result<Outcome> {
     let (asked, _questions) = channel::bounded(1);
+    let tables = unlimited(tables);
     let shared = Arc::new(Shared { tables: Arc::new(ArcSwap::new(tables)), flows: flows.copy()?, asked });
     let pools = Pools { pods: Pool::new(AreaId::Pods, CHUNKS)?, uplink: Pool::new(AreaId::Uplink, CHUNKS)? };
     let stats = WorkerStats::new();
@@ -85,6 +86,15 @@ pub fn walk(
     };
     let drops = DropReason::ALL.iter().filter(|reason| stats.drops(**reason) > 0).copied().collect();
     Ok(Outcome { walk: walks.try_recv().ok(), sent: outsides.iter().flat_map(sent).collect(), drops })
+}
+
+/// The same tables without bandwidth limits: what is explained must not use up what pods may send.
+fn unlimited(tables: &Arc<Tables>) -> Arc<Tables> {
+    if !tables.ports.limited {
+        return Arc::clone(tables);
+    }
+    let ports = Arc::new(Ports { limited: false, ..Ports::clone(&tables.ports) });
+    Arc::new(Tables { ports, ..Tables::clone(tables) })
 }
 
 impl Observatory {
@@ -142,7 +152,7 @@ pub(super) fn reply(sight: &Sight, probe: &Probe) -> Result<proto::ExplainReply,
     let arrival = arrival(&tables, probe)?;
     let packet = packet(sight, probe, &arrival)?;
     let ports = directory.ports.iter().map(|(index, open)| (*index, open.capabilities)).collect();
-    let outcome = walk(Arc::clone(&tables), &sight.shared.flows, &ports, arrival.port, packet, now())
+    let outcome = walk(&tables, &sight.shared.flows, &ports, arrival.port, packet, now())
         .map_err(|error| Status::resource_exhausted(error.to_string()))?;
     let Some(walk) = outcome.walk else {
         let what = directory.port(arrival.port);

@@ -47,7 +47,9 @@ pub struct FlowLogConfig {
 pub fn start(sight: Sight, config: &FlowLogConfig) -> io::Result<()> {
     let out = open(&config.path)?;
     let sample = config.sample.max(1);
-    std::thread::Builder::new().name("flow-log".into()).spawn(move || FlowLog::new(sight, out, sample).run())?;
+    std::thread::Builder::new()
+        .name("flow-log".into())
+        .spawn(move || FlowLog::new(sight, out, sample).run())?;
     Ok(())
 }
 
@@ -201,7 +203,10 @@ mod tests {
         assert_eq!(began["verdict"], "forwarded");
         assert!(began["start"].as_u64().unwrap() > 1_600_000_000 && began["end"].is_null());
         let dropped = lines.iter().find(|l| l["event"] == "dropped").unwrap();
-        assert_eq!((&dropped["reason"], &dropped["port"]), (&json!("spoofed_source"), &json!("pod default/a")));
+        assert_eq!(
+            (&dropped["reason"], &dropped["port"]),
+            (&json!("spoofed_source"), &json!("pod default/a"))
+        );
     }
 
     #[test]

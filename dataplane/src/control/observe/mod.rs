@@ -10,6 +10,7 @@ pub mod directory;
 mod drops;
 pub mod explain;
 mod filters;
+pub mod flow_log;
 mod flows;
 mod pump;
 #[cfg(test)]

@@ -153,6 +153,7 @@ fn tables() -> crate::tables::Tables {
             superframes: true,
             label: format!("default/{id}"),
             host_ports: Vec::new(),
+            bandwidth: <_>::default(),
         };
         (port.id, (PortIndex(id as u16), port))
     };
