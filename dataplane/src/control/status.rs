@@ -233,7 +233,7 @@ fn tables(r: &Reconciler) -> proto::TablesStatus {
     proto::TablesStatus {
         updates,
         route_generation: tables.route_generation,
-        service_generation: tables.services.generation().into(),
+        service_generation: tables.services.generation(),
         age_seconds: age.as_secs(),
         frontends: tables.services.len() as u32,
         next_hops: tables.hops.iter().count() as u32,

@@ -16,8 +16,8 @@ use crate::drop_reason::DropReason;
 use crate::flows::{Flow, FlowKey};
 use crate::observe::tap::{RawStep, Walk};
 use crate::observe::{Clock, Ticks, view};
-use crate::pipeline::flow::frontend;
 use crate::tables::Tables;
+use crate::tables::services::FrontendKey;
 
 /// A walk in words.
 pub struct Told {
@@ -130,9 +130,8 @@ impl Words<'_> {
             (true, false) => "the answer of a known connection".to_owned(),
         };
         if flow.original && flow.service {
-            let (dst, port) = (key.tuple.dst, key.tuple.dst_port);
-            text += &match self.tables.services.get(&frontend(&dst, port, key.protocol)) {
-                Some(service) => format!(" to Service {}", service.name),
+            text += &match service(self.tables, &key.tuple, key.protocol) {
+                Some(name) => format!(" to Service {name}"),
                 None => " to a Service".into(),
             };
         }
@@ -184,6 +183,13 @@ impl Words<'_> {
     }
 }
 
+/// Name of the Service that a tuple's destination is a frontend of.
+pub(super) fn service<'a>(tables: &'a Tables, tuple: &Rewrite, protocol: Protocol) -> Option<&'a str> {
+    let key = FrontendKey { address: tuple.dst, port: tuple.dst_port, protocol: protocol.0 };
+    let frontend = tables.frontend(tables.node.as_deref()?, key)?;
+    Some(&frontend.service.name)
+}
+
 fn plural(n: u64) -> &'static str {
     if n == 1 { "" } else { "s" }
 }
@@ -202,6 +208,7 @@ pub fn packet(ip: &Ipv4Packet) -> String {
             format!("{} tcp {}", ports(src_port, dst_port), letters(flags))
         }
         L4::Udp { src_port, dst_port, .. } => format!("{} udp", ports(src_port, dst_port)),
+        L4::Sctp { src_port, dst_port } => format!("{} sctp", ports(src_port, dst_port)),
         L4::IcmpEcho { request, id, .. } => {
             format!("{} icmp echo {} {id}", plain(), if request { "request" } else { "reply" })
         }

@@ -14,13 +14,13 @@ use headrace_wire::nat::Rewrite;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 
+use super::describe;
 use super::filters::ip;
 use super::pump::{self, Gone, Outlet};
 use super::watch::Ear;
 use super::{Replies, Sight};
 use crate::flows::{Carried, Event, Record, Seconds};
 use crate::observe::view::tuple;
-use crate::pipeline::flow::frontend;
 use crate::tables::Route;
 use crate::worker::uptime;
 
@@ -138,8 +138,7 @@ pub(in crate::control) fn message(
 ) -> proto::FlowRecord {
     let (tables, directory) = (sight.shared.tables.load(), sight.directory.load());
     let began = record.to_server.since;
-    let key = frontend(&record.client.dst, record.client.dst_port, record.protocol);
-    let service = tables.services.get(&key).filter(|_| record.service);
+    let service = describe::service(&tables, &record.client, record.protocol).filter(|_| record.service);
     proto::FlowRecord {
         event: event.into(),
         protocol: record.protocol.0.into(),
@@ -149,7 +148,7 @@ pub(in crate::control) fn message(
         way: record.out.map(|out| directory.way(out, &tables)).unwrap_or_default(),
         client_pod: directory.pod(record.client.src).into(),
         server_pod: directory.pod(record.server.dst).into(),
-        service: service.map(|s| s.name.clone()).unwrap_or_default(),
+        service: service.unwrap_or_default().into(),
         to_server: Some(counters(record.to_server)),
         to_client: Some(counters(record.to_client)),
         age_seconds: clock.uptime.saturating_sub(began).into(),
