@@ -54,6 +54,7 @@ fn every_key_can_be_given_in_every_way() {
         "run-dir" => "/run/x",
         "uplink" => "eth9",
         "driver" => "af_xdp",
+        "flow-log" => "/var/log/flows.json",
         "cores" => "0",
         "workers" => "3",
         "host-link-name" => "hr0",
