@@ -27,7 +27,7 @@ use super::{CtlError, Printer, filter, text};
 #[derive(Args)]
 pub(super) struct CaptureArgs {
     /// Which frames [default: all]
-    #[arg(value_name = "FILTER", trailing_var_arg = true)]
+    #[arg(value_name = "FILTER")]
     filter: Vec<String>,
     /// File to write; - = standard output. Without it, a line for each frame
     #[arg(short, long, value_name = "FILE")]

@@ -13,7 +13,7 @@ use super::{CtlError, Printer, filter, output, text};
 #[derive(Args)]
 pub(super) struct FlowsArgs {
     /// Which connections [default: all]
-    #[arg(value_name = "FILTER", trailing_var_arg = true)]
+    #[arg(value_name = "FILTER")]
     filter: Vec<String>,
     /// Go on with connections that begin and end
     #[arg(short, long)]

@@ -13,7 +13,7 @@ use super::{CtlError, Printer, filter, text};
 #[derive(Args)]
 pub(super) struct TraceArgs {
     /// Which packets [default: all]
-    #[arg(value_name = "FILTER", trailing_var_arg = true)]
+    #[arg(value_name = "FILTER")]
     filter: Vec<String>,
     /// How many
     #[arg(short = 'n', long, default_value = "10", value_name = "N")]
