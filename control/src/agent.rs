@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use headrace_api::state::Settings;
@@ -32,6 +33,9 @@ use crate::{cni, http, node, observe};
 
 /// Most problems that one change puts into the log: a wrong file may make a hundred thousand.
 const MOST_TOLD: usize = 50;
+
+/// How long a killed agent may hold on to its run directory.
+const LAST_MOMENTS: Duration = Duration::from_secs(3);
 
 /// Runs the agent until SIGTERM or SIGINT.
 ///
@@ -301,12 +305,17 @@ fn make_directory(path: &Path) -> anyhow::Result<()> {
     })
 }
 
-/// Two agents on one run directory would undo each other's work. The lock goes with the process.
+/// Two agents on one run directory would undo each other's work. The lock goes with the process: of one that was killed
+/// when its last thread has left the kernel, which may take a moment.
 fn lock(run_dir: &Path) -> anyhow::Result<File> {
     let path = run_dir.join("agent.lock");
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!("another headrace-agent runs on {}; end it, or use another --run-dir", run_dir.display());
+    let start = Instant::now();
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if start.elapsed() > LAST_MOMENTS {
+            bail!("another headrace-agent runs on {}; end it, or use another --run-dir", run_dir.display());
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(file)
 }

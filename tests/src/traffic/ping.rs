@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::{LabError, Space};
 
+/// Up to so many requests, each of them counts: ping waits no longer than its interval for a late last reply.
+const FEW: u32 = 10;
+
 /// What may happen to a request that is too long for the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TooLong {
@@ -72,8 +75,9 @@ impl Ping {
             TooLong::Refuse => "do",
         };
         let address = self.address.to_string();
+        let interval = if self.count > FEW { "0.02" } else { "0.1" };
         let argv = [
-            "ping", "-n", "-c", &count, "-i", "0.02", "-W", "1", "-s", &size, "-t", &ttl, "-M", discovery,
+            "ping", "-n", "-c", &count, "-i", interval, "-W", "1", "-s", &size, "-t", &ttl, "-M", discovery,
             &address,
         ];
         let output = space.try_run(&argv, Duration::from_secs(10 + u64::from(self.count) / 10))?;
