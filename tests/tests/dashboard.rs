@@ -28,7 +28,6 @@ const HALF_OPEN: usize = 1000;
 const MORE_MEMORY: u64 = 24 << 20;
 
 #[test]
-#[ignore = "needs the dataplane's Observe service: run with --ignored until it is there"]
 fn a_browser_sees_traffic_search_keys_and_dead_daemons() -> Result<()> {
     let Some(script) = browser_script()? else { return Ok(()) };
     let Some(mut lab) = support::lab(LabConfig::default())? else { return Ok(()) };
