@@ -21,13 +21,12 @@ pub(super) async fn services(run_dir: &Path, args: ServicesArgs, printer: &Print
     let services = fetch(run_dir, args.name).await?;
     let values: Vec<Value> = services.iter().map(json).collect();
     printer.show(&values, |width| {
-        let header = ["service", "at", "endpoints", "connections", "active"];
+        let header = ["service", "at", "endpoints", "active"];
         let rows = services.iter().map(|s| {
             vec![
                 s.name.clone(),
                 s.frontends.iter().map(frontend).collect::<Vec<_>>().join(", "),
                 s.endpoints.len().to_string(),
-                s.connections.to_string(),
                 s.endpoints.iter().map(|e| e.active).sum::<u64>().to_string(),
             ]
         });
@@ -43,16 +42,10 @@ pub(super) async fn endpoints(run_dir: &Path, args: ServicesArgs, printer: &Prin
         .flat_map(|s| s.endpoints.iter().map(|e| with_service(endpoint(e), &s.name)))
         .collect();
     printer.show(&values, |width| {
-        let header = ["service", "endpoint", "place", "connections", "active"];
+        let header = ["service", "endpoint", "place", "active"];
         let rows = services.iter().flat_map(|s| {
             s.endpoints.iter().map(|e| {
-                vec![
-                    s.name.clone(),
-                    text::end(&e.address, e.port),
-                    e.place.clone(),
-                    e.connections.to_string(),
-                    e.active.to_string(),
-                ]
+                vec![s.name.clone(), text::end(&e.address, e.port), e.place.clone(), e.active.to_string()]
             })
         });
         output::table(width, header, rows)
@@ -78,14 +71,13 @@ fn json(s: &proto::ServiceRecord) -> Value {
         "name": s.name,
         "frontends": s.frontends.iter().map(frontend).collect::<Vec<_>>(),
         "endpoints": s.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
-        "connections": s.connections,
     })
 }
 
 fn endpoint(e: &proto::EndpointRecord) -> Value {
     json!({
         "address": text::address(&e.address), "port": e.port, "place": e.place,
-        "connections": e.connections, "active": e.active,
+        "active": e.active,
     })
 }
 

@@ -109,7 +109,7 @@ struct Flow {
 struct Service {
     name: String,
     frontends: Vec<String>,
-    connections: u64,
+    active: u64,
     endpoints: Vec<Endpoint>,
     more_endpoints: usize,
 }
@@ -119,7 +119,6 @@ struct Service {
 struct Endpoint {
     address: String,
     place: String,
-    connections: u64,
     active: u64,
 }
 
@@ -202,7 +201,7 @@ impl Sections {
         let reply = self.client().await?.services(request).await.map_err(|e| words(&e))?.into_inner();
         let found = reply.services.len();
         let mut records = reply.services;
-        records.sort_by(|a, b| b.connections.cmp(&a.connections).then_with(|| a.name.cmp(&b.name)));
+        records.sort_by(|a, b| active(b).cmp(&active(a)).then_with(|| a.name.cmp(&b.name)));
         let list = records.into_iter().take(SHOWN).map(service).collect();
         Ok(Section { problem: None, found, more: false, list })
     }
@@ -230,20 +229,24 @@ fn flow((record, rates): (FlowRecord, [f64; 2])) -> Flow {
     }
 }
 
+/// Connections that a Service has now.
+fn active(record: &proto::ServiceRecord) -> u64 {
+    record.endpoints.iter().map(|endpoint| endpoint.active).sum()
+}
+
 fn service(record: proto::ServiceRecord) -> Service {
     let endpoint = |e: &proto::EndpointRecord| Endpoint {
         address: end(e.address.as_ref(), e.port),
         place: e.place.clone(),
-        connections: e.connections,
         active: e.active,
     };
     let frontend = |f: &proto::Frontend| {
         format!("{} {}", end(f.address.as_ref(), f.port), protocol(f.protocol.cast_unsigned()))
     };
     Service {
+        active: active(&record),
         name: record.name,
         frontends: record.frontends.iter().take(ENDPOINTS).map(frontend).collect(),
-        connections: record.connections,
         endpoints: record.endpoints.iter().take(ENDPOINTS).map(endpoint).collect(),
         more_endpoints: record.endpoints.len().saturating_sub(ENDPOINTS),
     }

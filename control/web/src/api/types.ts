@@ -157,7 +157,7 @@ export interface Flow {
 export interface Service {
   name: string;
   frontends: string[];
-  connections: number;
+  active: number;
   endpoints: Endpoint[];
   more_endpoints: number;
 }
@@ -165,6 +165,5 @@ export interface Service {
 export interface Endpoint {
   address: string;
   place: string;
-  connections: number;
   active: number;
 }

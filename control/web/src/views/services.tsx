@@ -38,14 +38,14 @@ function Content({ section }: { section: Section<Service> | null }) {
 }
 
 function One({ service }: { service: Service }) {
-  const most = Math.max(...service.endpoints.map((endpoint) => endpoint.connections), 1);
+  const most = Math.max(...service.endpoints.map((endpoint) => endpoint.active), 1);
   return (
     <li>
       <div class="front">
         <h3>{service.name}</h3>
         <p class="mono dim">{service.frontends.join(", ")}</p>
         <p class="figure small">
-          {scaled(service.connections)} <span>connections given</span>
+          {scaled(service.active)} <span>connections open</span>
         </p>
       </div>
       {service.endpoints.length === 0 ? (
@@ -67,11 +67,10 @@ function Destination({ endpoint, most }: { endpoint: Endpoint; most: number }) {
     <li>
       <span class="mono">{endpoint.address}</span>
       <span class="dim">{endpoint.place}</span>
-      <span class="bar" title={plural(endpoint.connections, "connection")}>
-        <i style={{ width: `${(endpoint.connections / most) * 100}%` }} />
+      <span class="bar" title={plural(endpoint.active, "connection")}>
+        <i style={{ width: `${(endpoint.active / most) * 100}%` }} />
       </span>
-      <span class="number">{scaled(endpoint.connections)}</span>
-      <span class="number dim">{endpoint.active > 0 ? `${scaled(endpoint.active)} open` : ""}</span>
+      <span class="number">{scaled(endpoint.active)}</span>
     </li>
   );
 }

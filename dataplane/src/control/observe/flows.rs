@@ -79,7 +79,6 @@ pub(super) fn services(sight: &Sight, services: Vec<proto::Service>) -> proto::S
             name: service.name.clone(),
             frontends: service.frontends.clone(),
             endpoints,
-            connections: 0,
             desired: Some(service),
         }
     };
@@ -101,7 +100,6 @@ fn endpoint(
         address: endpoint.address.clone(),
         port: endpoint.port,
         place: v4.map(|address| place(sight, address)).unwrap_or_default(),
-        connections: 0,
         active: key.and_then(|key| active.get(&key)).copied().unwrap_or(0),
     }
 }
