@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::oneshot;
 
 use super::pace::{Pace, uptime};
 use super::{Closed, Shared, Worker, WorkerId};
@@ -60,7 +61,7 @@ enum Command {
     LetGo(PortIndex, Sender<Option<Box<dyn Port>>>),
     Reclaim(Closed, Sender<()>),
     Publish(Sender<()>),
-    Watch(Box<Tap>),
+    Watch(Box<Tap>, oneshot::Sender<()>),
     Unwatch(u64),
     Stop,
 }
@@ -77,9 +78,11 @@ pub struct Window {
 }
 
 impl Window {
-    /// Begins to look.
-    pub fn watch(&self, tap: Tap) {
-        self.send(Command::Watch(Box::new(tap)));
+    /// Begins to look. What comes back is told when the tap is in place: no packet from then on is missed.
+    pub fn watch(&self, tap: Tap) -> oneshot::Receiver<()> {
+        let (placed, wait) = oneshot::channel();
+        self.send(Command::Watch(Box::new(tap), placed));
+        wait
     }
 
     /// Ends to.
@@ -250,7 +253,10 @@ fn run(mut worker: Worker, mut pace: Pace, inbox: &Receiver<Command>, waker: &Ow
                     worker.publish();
                     let _ = done.send(());
                 }
-                Command::Watch(tap) => worker.observer().watch(*tap),
+                Command::Watch(tap, placed) => {
+                    worker.observer().watch(*tap);
+                    let _ = placed.send(());
+                }
                 Command::Unwatch(id) => worker.observer().unwatch(id),
                 Command::Stop => return,
             }

@@ -24,7 +24,7 @@ const LONGEST: usize = 65_535 + 14;
 const MEMORY: usize = 16 << 20;
 
 /// The stream of `Capture`.
-pub(super) fn stream(
+pub(super) async fn stream(
     sight: Sight,
     filter: Filter,
     request: &proto::CaptureRequest,
@@ -33,16 +33,18 @@ pub(super) fn stream(
     let ports = ports(&sight, &request.ports)?;
     let snap = if request.snap_length == 0 { SNAP } else { request.snap_length as usize }.min(LONGEST);
     let wanted = if request.count == 0 { u64::MAX } else { request.count };
+    let buffers = (MEMORY / snap).clamp(64, 4096);
+    let (give, free) = channel::bounded(buffers);
+    let (full, seen) = channel::bounded(buffers);
+    for _ in 0..buffers {
+        let _ = give.send(Sighting { bytes: Vec::with_capacity(snap), ..Sighting::default() });
+    }
+    let lost = Arc::new(AtomicU64::new(0));
+    let sink = Sink::Frames(Frames { ports, snap, free, full, lost: Arc::clone(&lost) });
+    let mut watch = Watch::begin(&sight, &filter, &sink);
+    watch.placed().await;
     pump::start("capture", permit, move |outlet: &Outlet<proto::CaptureRecord>| {
-        let buffers = (MEMORY / snap).clamp(64, 4096);
-        let (give, free) = channel::bounded(buffers);
-        let (full, seen) = channel::bounded(buffers);
-        for _ in 0..buffers {
-            let _ = give.send(Sighting { bytes: Vec::with_capacity(snap), ..Sighting::default() });
-        }
-        let lost = Arc::new(AtomicU64::new(0));
-        let sink = Sink::Frames(Frames { ports, snap, free, full, lost: Arc::clone(&lost) });
-        let _watch = Watch::begin(&sight, &filter, &sink);
+        let _watch = watch;
         let mut sent = 0;
         loop {
             for sighting in seen.try_iter() {

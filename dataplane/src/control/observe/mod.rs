@@ -112,7 +112,7 @@ impl Observe for Observatory {
         let request = request.into_inner();
         let filter = self.filter(&request.filter).await?;
         let permit = self.permits.take()?;
-        Ok(Response::new(trace::stream(self.sight.clone(), filter, request.count, permit)?))
+        Ok(Response::new(trace::stream(self.sight.clone(), filter, request.count, permit).await?))
     }
 
     async fn capture(
@@ -122,7 +122,7 @@ impl Observe for Observatory {
         let request = request.into_inner();
         let filter = self.filter(&request.filter).await?;
         let permit = self.permits.take()?;
-        Ok(Response::new(capture::stream(self.sight.clone(), filter, &request, permit)?))
+        Ok(Response::new(capture::stream(self.sight.clone(), filter, &request, permit).await?))
     }
 
     async fn drops(

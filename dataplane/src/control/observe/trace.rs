@@ -21,17 +21,19 @@ const COUNT: u32 = 10;
 const MOST: u32 = 10_000;
 
 /// The stream of `Trace`.
-pub(super) fn stream(
+pub(super) async fn stream(
     sight: Sight,
     filter: Filter,
     count: u32,
     permit: OwnedSemaphorePermit,
 ) -> Result<Replies<proto::TraceRecord>, Status> {
     let count = if count == 0 { COUNT } else { count.min(MOST) };
+    let (to, walks) = channel::bounded(count as usize);
+    let sink = Sink::Walks { left: Arc::new(AtomicU32::new(count)), to };
+    let mut watch = Watch::begin(&sight, &filter, &sink);
+    watch.placed().await;
     pump::start("trace", permit, move |outlet: &Outlet<proto::TraceRecord>| {
-        let (to, walks) = channel::bounded(count as usize);
-        let sink = Sink::Walks { left: Arc::new(AtomicU32::new(count)), to };
-        let _watch = Watch::begin(&sight, &filter, &sink);
+        let _watch = watch;
         let mut number = 0;
         while number < count {
             for walk in walks.try_iter() {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use headrace_api::filter::Filter;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tonic::Status;
 
 use super::Sight;
 use crate::flows::Listener;
 use crate::observe::tap::{Sink, Tap};
+use crate::worker::Window;
 
 /// Most streams at a time: each costs memory, and a little of every packet while it lasts.
 const MOST: usize = 16;
@@ -35,16 +36,25 @@ impl Permits {
 pub(super) struct Watch {
     id: u64,
     sight: Sight,
+    placing: Vec<oneshot::Receiver<()>>,
 }
 
 impl Watch {
     pub(super) fn begin(sight: &Sight, filter: &Filter, sink: &Sink) -> Self {
         let id = next_id();
-        for window in &sight.windows {
+        let place = |window: &Window| {
             let (filter, shared, sink) = (filter.clone(), Arc::clone(&sight.shared), sink.clone());
-            window.watch(Tap { id, worker: window.id, filter, shared, sink });
+            window.watch(Tap { id, worker: window.id, filter, shared, sink })
+        };
+        Self { id, sight: sight.clone(), placing: sight.windows.iter().map(place).collect() }
+    }
+
+    /// Waits until every worker looks, so that whoever asked misses nothing that it causes after the answer.
+    pub(super) async fn placed(&mut self) {
+        for placed in self.placing.drain(..) {
+            // A worker that has ended sees no packet.
+            let _ = placed.await;
         }
-        Self { id, sight: sight.clone() }
     }
 }
 
