@@ -11,8 +11,10 @@ PACKAGES := clang llvm libbpf-dev linux-libc-dev pkg-config make gcc libc6-dev \
 LAB_THREADS ?= 2
 # A failed check says what and where; the way through the test harness adds nothing.
 export RUST_LIB_BACKTRACE ?= 0
+# The plugin in the image is linked statically, which a native build cannot be, for its compiler plugins.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: help deps build demo test fmt lint web screenshots kube-proxy-oracle kube-cluster unit labs fuzz-replay bench soak bench-cni clean-labs
+.PHONY: help deps build image demo test fmt lint web screenshots kube-proxy-oracle kube-cluster unit labs fuzz-replay bench soak bench-cni clean-labs
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -23,6 +25,10 @@ deps: ## install what the build and the labs need (Debian, as root); quick when 
 
 build: ## compile all binaries into target/release
 	cargo build --release --workspace --locked
+
+image: deps build ## one OCI image of all programs (target/headrace.tar), for containerd, podman or docker to import
+	cargo build --release --locked -p headrace-cni --target $(HOST) --config 'target.$(HOST).rustflags=["-C","target-feature=+crt-static"]'
+	deploy/image/build.sh target/release target/$(HOST)/release/headrace-cni target/headrace.tar
 
 demo: deps build ## bring a lab up, measure every path beside the kernel's, print one table (target/demo.json); KEEP=1 leaves it up
 	target/release/headrace-lab demo --json target/demo.json $(if $(KEEP),--keep)
@@ -56,7 +62,7 @@ kube-cluster: ## Kubernetes as one program, for the labs with an API server (Go;
 # Without Go it says so and goes on; with CI=true that is an error.
 go-program = tests/k8s/build.sh $(1) >/dev/null || { [ $$? = 3 ] && [ "$$CI" != true ] && echo "SKIPPED: no $(2)"; }
 
-labs: build kube-cluster ## tests on real frames between network namespaces (root)
+labs: image kube-cluster ## tests on real frames between network namespaces (root)
 	cargo test --release --locked -p headrace-lab --test labs -- --test-threads=$(LAB_THREADS)
 
 fuzz-replay: ## every input that fuzzing has kept, as a normal test

@@ -22,11 +22,13 @@ use crate::config::{AgentConfig, Source};
 use crate::desired::{Derivation, NodeConfig, Problems};
 use crate::health::{self, Health, Serving};
 use crate::identity;
+use crate::install;
 use crate::objects::Objects;
 use crate::preflight::{self, Severity};
 use crate::push::{self, Pusher};
 use crate::report::Reports;
 use crate::seam::{NodeFacts, PortGate, Ports, PortsWatch};
+use crate::source::kubernetes::events;
 use crate::source::kubernetes::node_status::{self, Annotations, AnnotationsWatch};
 use crate::source::{ObjectsPublisher, ObjectsWatch, kubernetes, manifests};
 use crate::{cni, http, node, observe};
@@ -48,7 +50,13 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
     let _only_one = lock(&directories.run)?;
     let http_config = config.http.load()?;
     let vtep_mac = identity::vtep_mac(&directories.state, &config.node_name)?;
-    warn_of_limits();
+    refuse_the_impossible()?;
+    let preflight_options = preflight::Options {
+        bin_dir: config.cni.cni_bin_dir.clone(),
+        conf_dir: config.cni.cni_conf_dir.clone(),
+        ..preflight::Options::default()
+    };
+    warn_of_limits(preflight_options);
     info!(node = config.node_name, run_dir = %directories.run.display(), "headrace-agent starts");
 
     let (objects_tx, objects) = watch::channel(None);
@@ -56,6 +64,8 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
     let (facts_tx, facts) = watch::channel(None);
     let (pusher, feed) = push::new(directories.run.clone());
     let gate = pusher.gate();
+    let install = config.cni.wanted(&directories.run);
+    let installer_gate = gate.clone();
     let node_config = NodeConfig { name: config.node_name.clone(), vtep_mac, cluster: config.cluster() };
     let reports = Reports::new();
     let (annotations_tx, annotations) = watch::channel(None);
@@ -92,6 +102,7 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
         () = reports.clone().keep(directories.run.clone()) => Err(anyhow!("nobody reports any more")),
         () = observer.run() => unreachable!("it looks for ever"),
         () = http::serve(http_config, seen) => unreachable!("it serves for ever"),
+        never = install::keep(install, installer_gate, reports.clone()) => match never {},
         () = feed.run() => Err(anyhow!("nobody derives the desired state any more")),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
@@ -135,6 +146,7 @@ async fn follow(
             let client = access.client().await?;
             tokio::join!(
                 kubernetes::follow(client.clone(), &objects, &reports),
+                events::keep(client.clone(), own.name.clone(), own.gate.clone(), &reports),
                 node_status::keep(client, own.name, own.objects, own.annotations, own.gate, &reports),
             );
             Ok(())
@@ -284,11 +296,22 @@ impl Reconciler {
     }
 }
 
-/// What `headracectl preflight` says of this node, as far as it is not as it should be.
-fn warn_of_limits() {
+/// What preflight finds wrong with the kernel cannot change while the agent runs.
+fn refuse_the_impossible() -> anyhow::Result<()> {
+    let report = preflight::of_kernel(&preflight::Options::default());
+    let fatal: Vec<_> = report.errors().map(preflight::Finding::sentence).collect();
+    if !fatal.is_empty() {
+        bail!("preflight: {}", fatal.join("; "));
+    }
+    Ok(())
+}
+
+/// What `headracectl preflight` says of this node, as far as it is not as it should be. None of it is a reason to end: links,
+/// routes and others' programs come and go, and the dataplane tries again.
+fn warn_of_limits(options: preflight::Options) {
     // It starts programs, for which nobody has to wait.
-    std::thread::spawn(|| {
-        for finding in preflight::of_node(&preflight::Options::default()).findings {
+    std::thread::spawn(move || {
+        for finding in preflight::of_node(&options).findings {
             match finding.severity {
                 Severity::Ok | Severity::Note => {}
                 Severity::Warning => warn!("preflight: {}", finding.sentence()),

@@ -62,6 +62,17 @@ impl Reports {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).values().flatten().cloned().collect()
     }
 
+    /// The lines of some parts.
+    pub fn lines_of(&self, parts: &[&str]) -> Vec<String> {
+        let held = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.iter().filter_map(|part| held.get(part)).flatten().cloned().collect()
+    }
+
+    /// Wakes whoever wants to know of changes.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
     /// Keeps the file in the run directory up to date, for ever.
     pub async fn keep(self, run_dir: PathBuf) {
         let mut changes = self.changed.subscribe();

@@ -20,6 +20,8 @@ pub use values::{Cores, Drivers, HostLinkNames, LogFormat, PodDriver, TunnelDriv
 
 /// Name of the subcommand that removes what outlives the process.
 const CLEANUP: &str = "cleanup";
+/// Name of the subcommand that does what the process itself may not be privileged for.
+const PREPARE: &str = "prepare";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,6 +32,7 @@ Examples:
   HEADRACE_LOG_LEVEL=debug headrace-dataplane     any key from the environment
   headrace-dataplane --run-dir /run/b             a second node, in its namespace
   headrace-dataplane cleanup                      remove what a stopped one left
+  headrace-dataplane prepare                      mount the BPF file system, for one that may not
 
 SIGTERM and SIGINT end it. XDP programs, the host link and all state stay for the next start; cleanup removes them.";
 
@@ -101,6 +104,8 @@ pub enum Task {
     Run(Config),
     /// Remove XDP programs, host link, reserved ports and state of a dataplane that does not run.
     Cleanup(Config),
+    /// Mount the BPF file system.
+    Prepare(Config),
 }
 
 /// All settings, checked.
@@ -149,6 +154,7 @@ impl Task {
     fn of(matches: &ArgMatches, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
         match matches.subcommand() {
             Some((CLEANUP, flags)) => Config::of(flags, environment).map(Self::Cleanup),
+            Some((PREPARE, flags)) => Config::of(flags, environment).map(Self::Prepare),
             _ => Config::of(matches, environment).map(Self::Run),
         }
     }
@@ -197,6 +203,10 @@ fn command() -> clap::Command {
         .subcommand(
             clap::Command::new(CLEANUP)
                 .about("Removes what a stopped dataplane left: XDP programs, host link, reserved ports, state"),
+        )
+        .subcommand(
+            clap::Command::new(PREPARE)
+                .about("Mounts the BPF file system where it is not, from a privileged init container"),
         )
 }
 

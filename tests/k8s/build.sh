@@ -1,9 +1,10 @@
 #!/bin/sh
-# build.sh PART: builds a program of this module (oracle, cluster) unless the cache has it, and prints its path.
+# build.sh PART: builds a program of this module (oracle, cluster, libcni), or one with a module of its own (render), unless
+# the cache has it, and prints its path.
 # The cache lies outside of the work tree, so that a fresh clone of the same state builds nothing.
 set -eu
 cd "$(dirname "$0")"
-part=${1:?usage: build.sh oracle|cluster}
+part=${1:?usage: build.sh oracle|cluster|libcni|render}
 command -v go >/dev/null || {
 	echo "Go is missing: install Go 1.25 or newer (https://go.dev/dl), which builds tests/k8s/$part" >&2
 	exit 3
@@ -11,7 +12,9 @@ command -v go >/dev/null || {
 export GOTOOLCHAIN=local GOWORK=off
 kubernetes=$(sed -n 's|^\tk8s.io/kubernetes \(v[0-9.]*\)$|\1|p' go.mod)
 version="-X k8s.io/component-base/version.gitVersion=$kubernetes -X k8s.io/client-go/pkg/version.gitVersion=$kubernetes"
-state=$({ go version; cat go.mod go.sum build.sh "$part"/*.go; } | sha256sum | cut -c1-16)
+module=.
+[ ! -f "$part/go.mod" ] || module=$part
+state=$({ go version; cat "$module/go.mod" "$module/go.sum" build.sh "$part"/*.go; } | sha256sum | cut -c1-16)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/headrace/k8s
 program=$cache/$part-$state
 mkdir -p "$cache"
@@ -19,8 +22,8 @@ mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9
 if [ ! -x "$program" ]; then
-	echo "building tests/k8s/$part from Kubernetes $kubernetes: minutes the first time" >&2
-	nice go build -mod=readonly -buildvcs=false -trimpath -ldflags "-s -w $version" -o "$program.new" "./$part" >&2
+	echo "building tests/k8s/$part: for the cluster minutes, the first time" >&2
+	nice go -C "$part" build -mod=readonly -buildvcs=false -trimpath -ldflags "-s -w $version" -o "$program.new" . >&2
 	mv "$program.new" "$program"
 	find "$cache" -name "$part-*" -mtime +30 -delete
 fi

@@ -21,7 +21,7 @@ use crate::support;
 
 /// Who the agent is to the API server: its service account.
 const AGENT: &str = "system:serviceaccount:kube-system:headrace-agent";
-const RBAC: &str = "../deploy/rbac.yaml";
+const RBAC: &str = "../deploy/kustomize/base/rbac.yaml";
 /// Time for a change in the API server to be in force, its return after having been away included.
 const LIMIT: Duration = Duration::from_secs(30);
 const BACKEND_DATA: &str = "flannel.alpha.coreos.com/backend-data";

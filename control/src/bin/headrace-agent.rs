@@ -8,7 +8,13 @@ fn main() -> anyhow::Result<()> {
     match Task::read(std::env::args_os(), |name| std::env::var_os(name)).unwrap_or_else(|e| e.exit()) {
         Task::Run(config) => run(*config),
         Task::Install(args) => tell(&install(&args)?),
-        Task::Uninstall(args) => tell(&uninstall(&args)?),
+        Task::Uninstall(args) => {
+            tell(&uninstall(&args)?)?;
+            if args.wait {
+                wait_for_a_signal();
+            }
+            Ok(())
+        }
     }
 }
 
@@ -17,6 +23,12 @@ fn run(config: AgentConfig) -> anyhow::Result<()> {
     // Two threads: one may wait for the file system while the other answers the CNI plugin.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(agent::run(config))
+}
+
+fn wait_for_a_signal() -> ! {
+    loop {
+        std::thread::park();
+    }
 }
 
 fn tell(report: &[String]) -> anyhow::Result<()> {

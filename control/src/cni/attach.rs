@@ -10,6 +10,7 @@ use headrace_cni::protocol::Request;
 use headrace_cni::result::{Interface, IpConfig, Route};
 use headrace_cni::{CniError, CniResult, ErrorCode, NetworkConfig};
 use headrace_wire::ethernet::MacAddr;
+use headrace_xsk::sysctl;
 use ipnetwork::{IpNetwork, Ipv4Network};
 use serde_json::{Map, Value};
 use tracing::warn;
@@ -24,7 +25,7 @@ use super::queues;
 use super::server::Server;
 use super::store::Store;
 use crate::node::rtnl::{VethEnd, VethPair};
-use crate::node::{GATEWAY, GATEWAY_MAC, SUPERFRAME_MTU, path_mtu, sysctl};
+use crate::node::{GATEWAY, GATEWAY_MAC, SUPERFRAME_MTU, path_mtu};
 
 /// What is known of a pod before it has an address.
 struct Plan {
@@ -161,7 +162,7 @@ impl Server {
         self.rtnl.add_veth(&pair).await?;
         netns.run(|rtnl| async move { pod.configure(&rtnl).await }).await??;
         // The kernel's own chatter on this end is nobody's.
-        if let Err(e) = sysctl::set("ipv6", host, "disable_ipv6", "1") {
+        if let Err(e) = sysctl::set(&format!("ipv6/conf/{host}/disable_ipv6"), "1") {
             warn!("{e}");
         }
         let gone =

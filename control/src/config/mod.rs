@@ -19,6 +19,7 @@ use ipnetwork::IpNetwork;
 use self::layers::ConfigError;
 use crate::desired::{ClusterConfig, LocalDetector, NodePortAddresses};
 use crate::http::config::HttpArgs;
+use crate::install::CniArgs;
 use crate::log::{Format, Level};
 use crate::seam::Directories;
 use crate::source::kubernetes::Access;
@@ -124,6 +125,10 @@ pub struct AgentConfig {
     /// Source ports of translated traffic; reserved from the kernel, so keep listeners out of it
     #[arg(long, value_name = "FIRST-LAST", default_value = "49152-65535", value_parser = port_range)]
     pub snat_ports: PortRange,
+
+    /// Installation of the CNI plugin
+    #[command(flatten)]
+    pub cni: CniArgs,
 
     /// Dashboard and metrics
     #[command(flatten)]

@@ -44,11 +44,13 @@ struct FamilyHealth {
     healthy: bool,
 }
 
-/// `/healthz` asks whether traffic may be sent here, `/livez` whether the proxy works.
+/// `/healthz` asks whether traffic may be sent here, `/livez` whether the proxy works. `/alive`, which kube-proxy lacks, asks
+/// whether this process does: a restart of the agent mends nothing that ails the dataplane.
 pub(super) fn proxy(health: &Health, path: &str) -> Answer {
     match path {
         "/healthz" => proxy_health(health, Some(health.serving.borrow().node_eligible)),
         "/livez" => proxy_health(health, None),
+        "/alive" => answer(StatusCode::OK, "text/plain; charset=utf-8", "ok\n".into()),
         _ => answer(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "404 page not found\n".into()),
     }
 }

@@ -1,9 +1,9 @@
 //! The agent's other tasks: `headrace-agent install-cni` and `headrace-agent uninstall-cni`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::Parser;
+use clap::{ArgAction, Args, Parser};
 
 use super::{PLUGIN, conflist};
 use crate::config::AgentConfig;
@@ -74,6 +74,39 @@ pub struct UninstallArgs {
     /// Name of the configuration's file
     #[arg(long, value_name = "NAME", default_value = conflist::FILE, value_parser = conf_name)]
     pub conf_name: String,
+
+    /// Stay until told to end, as the DaemonSet that uninstalls does
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// Flags of the agent that installs by itself.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct CniArgs {
+    /// Whether to put plugin and CNI configuration in place, once the dataplane has this node's state
+    #[arg(long, value_name = "BOOL", default_value = "false", action = ArgAction::Set)]
+    pub install_cni: bool,
+
+    /// Directory of the runtime's plugins
+    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
+    pub cni_bin_dir: PathBuf,
+
+    /// Directory of the runtime's network configurations
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
+    pub cni_conf_dir: PathBuf,
+}
+
+impl CniArgs {
+    /// What is to be installed, if anything.
+    pub fn wanted(&self, run_dir: &Path) -> Option<InstallArgs> {
+        self.install_cni.then(|| InstallArgs {
+            plugin: None,
+            bin_dir: self.cni_bin_dir.clone(),
+            conf_dir: self.cni_conf_dir.clone(),
+            conf_name: conflist::FILE.to_owned(),
+            run_dir: run_dir.to_owned(),
+        })
+    }
 }
 
 impl Task {

@@ -4,9 +4,11 @@
 //! executed (ETXTBSY). The configuration appears by rename as well, from a temporary file of the same directory: containerd's
 //! watcher does not look at files that are created, only at what is written, renamed or removed there
 //! (go-cni, `cniNetConfSyncer`). The plugin comes first and goes last, so that no configuration ever names one that is not there.
+//! An agent with `--install-cni true` does it by itself ([`keep`]).
 
 mod cli;
 pub mod conflist;
+mod keep;
 pub mod runtime_files;
 
 use std::fs::{self, File, Permissions};
@@ -14,7 +16,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-pub use cli::{InstallArgs, Task, UninstallArgs};
+pub use cli::{CniArgs, InstallArgs, Task, UninstallArgs};
+pub(crate) use keep::keep;
 
 /// Name of the plugin's file, as in the network configuration's `type`.
 pub const PLUGIN: &str = "headrace-cni";
@@ -96,6 +99,14 @@ fn write_new(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
     file.write_all(content)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     file.sync_all()
+}
+
+impl InstallError {
+    /// The thread that did it has ended.
+    fn interrupted(error: &tokio::task::JoinError) -> Self {
+        let source = io::Error::other(error.to_string());
+        Self { what: "install", path: PLUGIN.into(), source }
+    }
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InstallError {

@@ -28,7 +28,7 @@ fn host() -> Host {
 impl Host {
     fn uninstall(&self) -> UninstallArgs {
         let InstallArgs { bin_dir, conf_dir, conf_name, .. } = self.args.clone();
-        UninstallArgs { bin_dir, conf_dir, conf_name }
+        UninstallArgs { bin_dir, conf_dir, conf_name, wait: false }
     }
 
     fn conflist(&self) -> PathBuf {

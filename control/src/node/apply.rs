@@ -1,12 +1,13 @@
 //! Makes the host link as planned: adds what is missing, removes what is ours and not wanted, reports what others hold.
 
+use headrace_xsk::sysctl;
 use ipnetwork::Ipv4Network;
 
 use super::offloads;
 use super::plan::Plan;
 use super::routes::{KernelRoute, Route};
 use super::rtnl::{Link, Rtnl, RtnlError};
-use super::{GATEWAY, GATEWAY_MAC, HOST_LINK, SUPERFRAME_MTU, sysctl};
+use super::{GATEWAY, GATEWAY_MAC, HOST_LINK, SUPERFRAME_MTU};
 
 /// What came of one look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,8 +50,8 @@ pub(super) async fn apply(rtnl: &Rtnl, plan: Option<&Plan>) -> Outcome {
 /// chatter means nothing to the dataplane. What cannot be set (/proc/sys read-only in a container) is no reason to stop.
 fn settings(link: &Link) -> Vec<String> {
     let outcomes = [
-        sysctl::set("ipv4", &link.name, "rp_filter", "2").map_err(|e| e.to_string()),
-        sysctl::set("ipv6", &link.name, "disable_ipv6", "1").map_err(|e| e.to_string()),
+        sysctl::set(&format!("ipv4/conf/{}/rp_filter", link.name), "2").map_err(|e| e.to_string()),
+        sysctl::set(&format!("ipv6/conf/{}/disable_ipv6", link.name), "1").map_err(|e| e.to_string()),
         offloads::restrict(&link.name, true).map_err(|e| e.to_string()),
     ];
     outcomes.into_iter().filter_map(Result::err).collect()

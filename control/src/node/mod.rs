@@ -20,7 +20,6 @@ pub(crate) mod offloads;
 mod plan;
 pub(crate) mod routes;
 pub(crate) mod rtnl;
-pub(crate) mod sysctl;
 #[cfg(test)]
 pub(crate) mod testns;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The kernel's version, this process' rights, limits, and what is mounted.
 
+use headrace_xsk::sysctl;
+
 use super::report::Finding;
 use super::system::System;
 
@@ -93,13 +95,16 @@ fn bpffs(system: &System) -> Finding {
         false => Finding::note(
             FEATURE,
             "not mounted on /sys/fs/bpf; the dataplane mounts it where it may",
-            "in a container, mount it from an init container: mount -t bpf bpf /sys/fs/bpf",
+            "in a container, let a privileged init container do it: headrace-dataplane prepare",
         ),
     }
 }
 
 fn sysctls(system: &System) -> Finding {
     const FEATURE: &str = "sysctls";
+    if !system.names(&format!("{}/ipv4", sysctl::OF_NODE)).is_empty() {
+        return Finding::ok(FEATURE, format!("can be written at {}", sysctl::OF_NODE));
+    }
     let read_only = system.read("/proc/self/mounts").unwrap_or_default().lines().any(|line| {
         let words: Vec<_> = line.split(' ').collect();
         matches!(words[..], [_, "/proc/sys", _, options, ..] if options.split(',').any(|o| o == "ro"))
@@ -109,7 +114,7 @@ fn sysctls(system: &System) -> Finding {
         true => Finding::warning(
             FEATURE,
             "/proc/sys is read-only here: the source port range is not reserved, rp_filter of headrace0 stays",
-            "set net.ipv4.ip_local_reserved_ports=49152-65535 and net.ipv4.conf.all.rp_filter=2 from an init container",
+            "mount the node's /proc/sys/net at /host/proc/sys/net, as deploy/kustomize/base does",
         ),
     }
 }

@@ -53,6 +53,11 @@ pub fn run(options: &Options) -> Report {
     Report { findings }
 }
 
+/// The checks of the kernel alone: an error among them lasts until another kernel runs.
+pub fn of_kernel(options: &Options) -> Report {
+    Report { findings: kernel::check(&System::new(&options.root)) }
+}
+
 /// The checks that do not depend on what this process may do: those for the agent, which needs less than the dataplane.
 pub fn of_node(options: &Options) -> Report {
     let system = System::new(&options.root);

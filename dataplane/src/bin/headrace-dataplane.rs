@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use headrace_api::log::Limited;
 use headrace_dataplane::config::{Config, LogFormat, Task};
 use headrace_dataplane::control;
+use headrace_dataplane::control::pins::{self, PinError};
 
 /// What sysexits.h calls EX_USAGE is 64; tools of this kind use 2.
 const WRONG_CONFIGURATION: u8 = 2;
@@ -23,6 +24,10 @@ fn main() -> ExitCode {
             start_log(&config);
             control::run(config).map_err(|error| error.to_string())
         }
+        Task::Prepare(config) => {
+            start_log(&config);
+            prepare().map_err(|error| error.to_string())
+        }
         Task::Cleanup(config) => {
             start_log(&config);
             control::cleanup::cleanup(&config).map_err(|error| error.to_string())
@@ -35,6 +40,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn prepare() -> Result<(), PinError> {
+    let state = if pins::mount()? { "mounted" } else { "mounted already" };
+    tracing::info!("the BPF file system is {state}");
+    Ok(())
 }
 
 fn start_log(config: &Config) {

@@ -11,7 +11,7 @@ fn read(flags: &[&str], variables: &[(&str, &str)]) -> Result<Config, ConfigErro
     let environment =
         |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
     match Task::of(&matches, &environment)? {
-        Task::Run(config) | Task::Cleanup(config) => Ok(config),
+        Task::Run(config) | Task::Cleanup(config) | Task::Prepare(config) => Ok(config),
     }
 }
 

@@ -4,6 +4,7 @@
 //! earlier run left, so that addresses and routes survive a restart. Queues of a veth are fixed when it is made, so a pair
 //! with too few for today's workers is made anew, and the agent configures it again.
 
+use headrace_xsk::sysctl;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
@@ -158,13 +159,8 @@ fn tune(names: &HostLinkNames) -> Vec<String> {
     ];
     let mut warnings = Vec::new();
     for (key, value) in settings {
-        let path = format!("/proc/sys/net/{key}");
-        match std::fs::write(&path, value) {
-            // A kernel without IPv6 has nothing to switch off.
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                warnings.push(format!("cannot write {value} to {path}: {error}"));
-            }
-            _ => {}
+        if let Err(error) = sysctl::set(&key, value) {
+            warnings.push(error.to_string());
         }
     }
     match headrace_xsk::offloads::set(&names.kernel, &OFF.map(|feature| (feature, false))) {

@@ -23,6 +23,7 @@ use std::io;
 use std::time::Duration;
 
 use headrace_xsk::program::Frontend;
+use headrace_xsk::sysctl;
 use ipnetwork::Ipv4Network;
 use rtnetlink::Handle;
 use tokio::sync::watch;
@@ -56,15 +57,8 @@ pub enum NodeRulesError {
     #[error(transparent)]
     Way(#[from] WayError),
     /// A setting of the host link.
-    #[error(
-        "cannot write {path}: {source}; connections of the node to its own loopback address will not work"
-    )]
-    Setting {
-        /// File below /proc/sys.
-        path: String,
-        /// The kernel's answer.
-        source: io::Error,
-    },
+    #[error("{0}; connections of the node to its own loopback address will not work")]
+    Setting(io::Error),
 }
 
 /// The task that keeps the rules, as its owner sees it; it ends with this.
@@ -131,8 +125,7 @@ async fn apply(handle: &Handle, applied: Option<&Wanted>, wanted: &Wanted) -> Re
         return Ok(());
     }
     if wanted.uses_loopback() {
-        let path = format!("/proc/sys/net/ipv4/conf/{name}/route_localnet");
-        std::fs::write(&path, "1").map_err(|source| NodeRulesError::Setting { path, source })?;
+        sysctl::set(&format!("ipv4/conf/{name}/route_localnet"), "1").map_err(NodeRulesError::Setting)?;
     }
     way::ensure(handle, *index).await?;
     let script = match applied {

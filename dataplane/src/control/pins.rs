@@ -26,12 +26,20 @@ pub enum PinError {
     },
 }
 
+/// Mounts the BPF file system if need be. Returns whether it was mounted now.
+///
+/// # Errors
+/// [`PinError::Bpffs`].
+pub fn mount() -> Result<bool, PinError> {
+    Ok(bpffs::ensure(Path::new(BPFFS))?)
+}
+
 /// Mounts the BPF file system if need be and makes the directory for this run directory.
 ///
 /// # Errors
 /// [`PinError`] names the path.
 pub fn ensure(run_dir: &Path) -> Result<PathBuf, PinError> {
-    bpffs::ensure(Path::new(BPFFS))?;
+    mount()?;
     let path = directory(run_dir);
     std::fs::create_dir_all(&path).map_err(|source| PinError::Directory {
         action: "make",

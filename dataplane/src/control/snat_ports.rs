@@ -9,7 +9,9 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+use headrace_xsk::sysctl;
+
+const RESERVED: &str = "ipv4/ip_local_reserved_ports";
 
 /// File of the run directory that holds the ports we added, in the kernel's notation.
 pub(super) const RECORD: &str = "reserved-ports";
@@ -27,7 +29,7 @@ pub struct ReserveError {
 /// # Errors
 /// [`ReserveError`] when a file cannot be read or written.
 pub fn reserve(run_dir: &Path, range: Option<&RangeInclusive<u16>>) -> Result<(), ReserveError> {
-    reserve_in(Path::new(RESERVED), &run_dir.join(RECORD), range)
+    reserve_in(&sysctl::path(RESERVED), &run_dir.join(RECORD), range)
 }
 
 fn reserve_in(

@@ -31,6 +31,7 @@ pub mod program;
 mod ring;
 mod socket;
 mod sys;
+pub mod sysctl;
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]
 mod testing;

@@ -2,10 +2,11 @@
 //!
 //! One watch per kind feeds one set of objects. What always holds: nothing is published before every kind was read
 //! whole; a server that is away, slow or answers errors changes nothing; reading a kind anew replaces it in one step,
-//! so that nothing flaps. [`node_status`] is the way back: what this node tells the cluster.
+//! so that nothing flaps. [`node_status`] and [`events`] are the way back: what this node tells the cluster.
 
 mod access;
 mod collection;
+pub mod events;
 pub mod node_status;
 mod resource;
 mod watch;

@@ -101,7 +101,7 @@ pub(super) fn describe_call(error: &kube::Error) -> String {
             format!("the API server does not know the agent ({}); renew its credentials", status.message)
         }
         kube::Error::Api(status) if status.code == 403 => {
-            format!("{}; apply deploy/rbac.yaml", status.message)
+            format!("{}; apply deploy/kustomize/base/rbac.yaml", status.message)
         }
         kube::Error::Api(status) => status.message.clone(),
         other => chain(other),

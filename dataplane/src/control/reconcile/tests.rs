@@ -47,7 +47,7 @@ impl Directories {
         ];
         let arguments = std::iter::once("test").chain(words.into_iter().flatten()).map(Into::into);
         match Task::read(arguments, &|_| None).unwrap() {
-            Task::Run(config) | Task::Cleanup(config) => config,
+            Task::Run(config) | Task::Cleanup(config) | Task::Prepare(config) => config,
         }
     }
 }
