@@ -13,6 +13,7 @@ mod services;
 mod text;
 mod top;
 mod trace;
+mod turn;
 mod version;
 
 use std::path::PathBuf;
@@ -97,6 +98,8 @@ enum Command {
     Drops(drops::DropsArgs),
     /// What this node can do for Headrace and what to do about the rest; exit code 4 = limits, 5 = it cannot run
     Preflight(PreflightArgs),
+    /// Wait until a daemon may end without leaving the node to neither, for preStop hooks
+    TakeTurn(turn::TurnArgs),
     /// Versions of this tool and of the dataplane
     Version,
     /// Completions for a shell
@@ -140,6 +143,7 @@ impl Command {
             Self::Capture(args) => capture::run(run_dir, args, printer).await,
             Self::Drops(args) => drops::run(run_dir, args, printer).await,
             Self::Preflight(_) => Ok(()),
+            Self::TakeTurn(args) => turn::run(run_dir, args, printer).await,
             Self::Version => version::run(run_dir, printer).await,
             Self::Completions { shell } => {
                 let mut script = Vec::new();

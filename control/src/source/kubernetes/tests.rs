@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::StatusCode;
 use kube::runtime::watcher::Event;
 use serde_json::json;
 use tokio::sync::watch;
@@ -112,4 +113,40 @@ fn an_object_is_cut_down_to_what_is_used() {
     let Slim { object, .. } = serde_json::from_value::<Slim<Service>>(object).unwrap();
     assert_eq!(object.metadata.resource_version, None);
     assert_eq!(object.metadata.annotations.into_keys().collect::<Vec<_>>(), ["kept"]);
+}
+
+#[tokio::test]
+async fn an_older_api_server_is_followed_too() {
+    let client = Client::new(axum::Router::new().fallback(older), "default");
+    let (publisher, mut objects) = watch::channel(None);
+    let reports = Reports::new();
+    let task = tokio::spawn(async move { follow(client, &publisher, &reports).await });
+    tokio::time::timeout(Duration::from_secs(20), objects.changed()).await.unwrap().unwrap();
+    let latest = objects.borrow().clone().unwrap();
+    assert_eq!(latest.nodes.keys().collect::<Vec<_>>(), ["a"]);
+    assert!(latest.service_cidrs.is_empty());
+    task.abort();
+}
+
+/// One without streaming lists and ServiceCIDRs. None here is old enough to run for real.
+async fn older(uri: axum::http::Uri) -> (StatusCode, String) {
+    let path = uri.path();
+    let query = uri.query().unwrap_or_default();
+    let failure = |code: StatusCode, message: &str| {
+        let status =
+            json!({ "kind": "Status", "status": "Failure", "message": message, "code": code.as_u16() });
+        (code, status.to_string())
+    };
+    if path.ends_with("/servicecidrs") {
+        return failure(StatusCode::NOT_FOUND, "the server could not find the requested resource");
+    }
+    if query.contains("sendInitialEvents") {
+        return failure(StatusCode::UNPROCESSABLE_ENTITY, "sendInitialEvents is forbidden for watch");
+    }
+    if query.contains("watch=") {
+        std::future::pending::<()>().await;
+    }
+    let node = json!({ "metadata": { "name": "a" }, "spec": { "podCIDR": "10.244.1.0/24" } });
+    let items = if path.ends_with("/nodes") { vec![node] } else { vec![] };
+    (StatusCode::OK, json!({ "metadata": { "resourceVersion": "1" }, "items": items }).to_string())
 }
