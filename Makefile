@@ -4,7 +4,7 @@
 
 # What the build and the labs need from Debian.
 PACKAGES := clang llvm libbpf-dev linux-libc-dev pkg-config make gcc libc6-dev \
-	containernetworking-plugins iproute2 iptables nftables ethtool iperf3 tcpdump strace iputils-ping procps util-linux \
+	containerd runc busybox-static containernetworking-plugins iproute2 iptables nftables ethtool iperf3 tcpdump strace iputils-ping procps util-linux \
 	tmux tshark \
 	chromium fonts-inter prometheus curl openssl
 # Labs run two at a time: each measures on the same cores.
@@ -58,6 +58,7 @@ kube-proxy-oracle: ## kube-proxy's own choice of endpoints as a program, which t
 
 kube-cluster: ## Kubernetes as one program, for the labs with an API server (Go; minutes the first time)
 	@$(call go-program,cluster,lab with an API server)
+	@$(call go-program,dns,lab with a DNS server)
 
 # Without Go it says so and goes on; with CI=true that is an error.
 go-program = tests/k8s/build.sh $(1) >/dev/null || { [ $$? = 3 ] && [ "$$CI" != true ] && echo "SKIPPED: no $(2)"; }

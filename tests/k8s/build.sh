@@ -1,10 +1,10 @@
 #!/bin/sh
-# build.sh PART: builds a program of this module (oracle, cluster, libcni), or one with a module of its own (render), unless
+# build.sh PART: builds a program of this module (oracle, cluster, libcni), or one with a module of its own (dns, render), unless
 # the cache has it, and prints its path.
 # The cache lies outside of the work tree, so that a fresh clone of the same state builds nothing.
 set -eu
 cd "$(dirname "$0")"
-part=${1:?usage: build.sh oracle|cluster|libcni|render}
+part=${1:?usage: build.sh oracle|cluster|libcni|dns|render}
 command -v go >/dev/null || {
 	echo "Go is missing: install Go 1.25 or newer (https://go.dev/dl), which builds tests/k8s/$part" >&2
 	exit 3
@@ -15,6 +15,8 @@ version="-X k8s.io/component-base/version.gitVersion=$kubernetes -X k8s.io/clien
 module=.
 [ ! -f "$part/go.mod" ] || module=$part
 state=$({ go version; cat "$module/go.mod" "$module/go.sum" build.sh "$part"/*.go; } | sha256sum | cut -c1-16)
+# It runs in an image that has no libraries.
+[ "$part" != dns ] || export CGO_ENABLED=0
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/headrace/k8s
 program=$cache/$part-$state
 mkdir -p "$cache"

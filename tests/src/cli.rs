@@ -176,6 +176,7 @@ fn up(options: Up) -> Result<()> {
         name: options.name,
         nodes: options.nodes,
         kernel_nodes: options.kernel_nodes,
+        cluster_nodes: 0,
         pods_per_node: options.pods,
         workers: options.workers,
         encapsulation: options.encapsulation,
@@ -221,6 +222,7 @@ fn status(name: &str, format: Format) -> Result<()> {
         let (kind, run_dir) = match plan.kind {
             NodeKind::Headrace => ("headrace", node.run_dir().display().to_string()),
             NodeKind::Kernel => ("kernel", "-".to_owned()),
+            NodeKind::Cluster => ("cluster", "-".to_owned()),
         };
         println!("{:<16} {kind:<9} {:<14} {:<15} {run_dir}", plan.name, plan.address, plan.pod_cidr());
         for pod in &node.pods {

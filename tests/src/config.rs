@@ -46,6 +46,9 @@ pub struct LabConfig {
     pub nodes: usize,
     /// Kernel nodes: `kernel1`, `kernel2`, ...
     pub kernel_nodes: usize,
+    /// Nodes for a Kubernetes cluster to be made of: `worker1`, `worker2`, ...
+    #[serde(default)]
+    pub cluster_nodes: usize,
     /// Pods on every node: `node1-pod1`, ...
     pub pods_per_node: usize,
     /// Workers of each dataplane; also the number of queues of every NIC.
@@ -73,6 +76,7 @@ impl Default for LabConfig {
             name: "lab".to_owned(),
             nodes: 2,
             kernel_nodes: 0,
+            cluster_nodes: 0,
             pods_per_node: 2,
             workers: 1,
             encapsulation: Encapsulation::Vxlan,
@@ -96,7 +100,8 @@ impl LabConfig {
         let number = |key, value, range: std::ops::RangeInclusive<usize>, remedy| {
             if range.contains(&value) { Ok(()) } else { Err(LabError::BadNumber { key, value, remedy }) }
         };
-        number("nodes + kernel-nodes", self.nodes + self.kernel_nodes, 1..=99, "choose 1 to 99 in sum")?;
+        let nodes = self.nodes + self.kernel_nodes + self.cluster_nodes;
+        number("nodes + kernel-nodes", nodes, 1..=99, "choose 1 to 99 in sum")?;
         number("pods", self.pods_per_node, 0..=200, "a node's range holds 200 pods")?;
         number("workers", self.workers, 1..=16, "choose 1 to 16")
     }

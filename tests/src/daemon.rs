@@ -1,16 +1,15 @@
 //! The two daemons of a Headrace node: start, wait until they serve, stop, kill.
 
-use std::fs::{self, OpenOptions};
+use std::ffi::OsString;
+use std::fs;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::{Machine, reap};
+use crate::machine::Machine;
 use crate::plan::NIC;
 use crate::process::{Process, wait_until};
 use crate::{LabConfig, LabError, dataplane};
@@ -134,25 +133,9 @@ pub fn binary(name: &'static str) -> Result<PathBuf, LabError> {
 }
 
 fn launch(machine: &Machine, daemon: Daemon, config: &LabConfig) -> Result<Process, LabError> {
-    let log = machine.log(daemon.binary());
-    let failed = || LabError::io(format!("start {} on {}", daemon.binary(), machine.space.name));
-    let output = OpenOptions::new().create(true).append(true).open(&log).map_err(failed())?;
-    let errors = output.try_clone().map_err(failed())?;
-    let child = machine
-        .space
-        .command()
-        .arg(binary(daemon.binary())?)
-        .args(arguments(machine, daemon, config))
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(errors)
-        .process_group(0)
-        .spawn()
-        .map_err(failed())?;
-    // nsenter turns into the daemon, so the process id stays the same.
-    let process = Process::of(child.id()).map_err(failed())?;
-    reap(child);
-    Ok(process)
+    let program = binary(daemon.binary())?.into_os_string();
+    let arguments = arguments(machine, daemon, config).into_iter().map(OsString::from);
+    machine.launch(daemon.binary(), std::iter::once(program).chain(arguments))
 }
 
 fn arguments(machine: &Machine, daemon: Daemon, config: &LabConfig) -> Vec<String> {

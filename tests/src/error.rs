@@ -55,6 +55,9 @@ pub enum LabError {
         /// What there is.
         known: String,
     },
+    /// A node of a Kubernetes cluster gets its pods and Services from there.
+    #[error("{0} belongs to a Kubernetes cluster, which brings its pods and Services: use kubectl")]
+    Scheduled(String),
     /// A command ended with an error.
     #[error("{space}: `{command}` failed ({status})\n{output}")]
     Command {

@@ -9,6 +9,8 @@
 //! carries its name in the environment. So ending these processes and removing this directory leaves nothing behind, also
 //! when the process that made the lab is long dead.
 
+mod cgroup;
+pub mod cluster;
 pub mod cni;
 pub mod cni_latency;
 pub mod command;

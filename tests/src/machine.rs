@@ -5,7 +5,8 @@
 //! outside. Nothing is mounted or bound in the host's namespaces: when the last process is gone, the kernel takes
 //! namespaces, links and mounts away.
 
-use std::fs::{self, File};
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -93,6 +94,28 @@ impl Machine {
     /// [`LabError::Command`].
     pub fn delete_namespace(&self, name: &str) -> Result<(), LabError> {
         self.space.run(&format!("ip netns del {name}")).map(drop)
+    }
+
+    /// Starts a daemon that writes to [`log`](Self::log)`(name)`. Its process is the one given, whatever enters the
+    /// machine before it.
+    ///
+    /// # Errors
+    /// [`LabError::Io`].
+    pub fn launch<A: AsRef<OsStr>>(
+        &self,
+        name: &str,
+        argv: impl IntoIterator<Item = A>,
+    ) -> Result<Process, LabError> {
+        let failed = || LabError::io(format!("start {name} on {}", self.space.name));
+        let output = OpenOptions::new().create(true).append(true).open(self.log(name)).map_err(failed())?;
+        let errors = output.try_clone().map_err(failed())?;
+        let mut command = self.space.command();
+        command.args(argv).stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
+        let child = command.spawn().map_err(failed())?;
+        // nsenter turns into the daemon, so the process id stays the same.
+        let process = Process::of(child.id()).map_err(failed())?;
+        reap(child);
+        Ok(process)
     }
 
     /// A file in the machine's log folder.

@@ -41,12 +41,14 @@ pub enum NodeKind {
     Headrace,
     /// The kernel, set up as flannel and kube-proxy do.
     Kernel,
+    /// What the Kubernetes cluster that the node belongs to brings: the lab gives it nothing but its NIC.
+    Cluster,
 }
 
 /// Fixed facts of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodePlan {
-    /// `node1` or `kernel1`.
+    /// `node1`, `kernel1` or `worker1`.
     pub name: String,
     /// Who forwards.
     pub kind: NodeKind,
@@ -102,8 +104,10 @@ impl NodePlan {
 pub fn nodes(config: &LabConfig) -> Vec<NodePlan> {
     let headrace = (1..=config.nodes).map(|i| (format!("node{i}"), NodeKind::Headrace));
     let kernel = (1..=config.kernel_nodes).map(|i| (format!("kernel{i}"), NodeKind::Kernel));
+    let cluster = (1..=config.cluster_nodes).map(|i| (format!("worker{i}"), NodeKind::Cluster));
     headrace
         .chain(kernel)
+        .chain(cluster)
         .zip(1_u8..)
         .map(|((name, kind), number)| NodePlan {
             pod_names: (1..=config.pods_per_node).map(|i| format!("{name}-pod{i}")).collect(),

@@ -35,6 +35,11 @@ impl Findings {
         let checked = lab.check();
         self.check("at the end", checked);
         lab.down()?;
+        self.end()
+    }
+
+    /// Tells what has failed.
+    pub(crate) fn end(self) -> Result<()> {
         if self.0.is_empty() {
             return Ok(());
         }

@@ -7,6 +7,7 @@ mod support;
 mod bad_manifests;
 mod bandwidth;
 mod churn;
+mod cluster;
 mod cni;
 mod command_line;
 mod connectivity;

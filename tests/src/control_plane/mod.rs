@@ -1,4 +1,4 @@
-//! A real Kubernetes control plane in a lab: etcd, kube-apiserver and, where wanted, controllers, but no kubelet.
+//! A real Kubernetes control plane in a lab: etcd, kube-apiserver and, where wanted, controllers and a scheduler.
 //!
 //! All are one program, tests/k8s/cluster, and run on a machine of the lab that every node reaches. Nodes, Services and
 //! EndpointSlices are made by kubectl. The processes carry the lab's mark: whatever happens, they end with the lab.
@@ -6,11 +6,9 @@
 mod certificates;
 mod program;
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -18,11 +16,11 @@ use serde::Deserialize;
 
 use self::certificates::Authority;
 use crate::LabError;
-use crate::machine::{Machine, reap};
+use crate::machine::Machine;
 use crate::plan::{CLUSTER_CIDR, SERVICE_CIDR};
 use crate::process::{Process, wait_until};
 
-pub use self::program::program;
+pub use self::program::{build, program};
 
 /// Port of the API server.
 pub const PORT: u16 = 6443;
@@ -108,6 +106,7 @@ impl ControlPlane {
         let mut plane = Self { machine, address, program, directory, authority, running: Vec::new() };
         write(&plane.directory, "audit.yaml", AUDIT_POLICY)?;
         plane.kubeconfig(&plane.directory, ADMIN, Some("system:masters"))?;
+        plane.authority.issue(&plane.directory, "kubelets", "kube-apiserver", Some("system:masters"), &[])?;
         let data = plane.path("etcd");
         plane.launch("etcd", &["--data-dir", &data, "--unsafe-no-fsync", "--log-level", "warn"])?;
         plane.start_api_server()?;
@@ -133,7 +132,11 @@ impl ControlPlane {
             own("service-account-key-file", "accounts.pub"),
             own("service-account-signing-key-file", "accounts.key"),
             "--authorization-mode=Node,RBAC".to_owned(),
+            "--enable-admission-plugins=NodeRestriction".to_owned(),
             "--allow-privileged=true".to_owned(),
+            own("kubelet-client-certificate", "kubelets.crt"),
+            own("kubelet-client-key", "kubelets.key"),
+            "--kubelet-preferred-address-types=InternalIP".to_owned(),
             own("audit-policy-file", "audit.yaml"),
             own("audit-log-path", "audit.log"),
         ];
@@ -163,6 +166,24 @@ impl ControlPlane {
             format!("--controllers={}", controllers.join(",")),
         ];
         self.launch("kube-controller-manager", &flags.each_ref().map(String::as_str))
+    }
+
+    /// Starts kube-scheduler.
+    ///
+    /// # Errors
+    /// [`LabError::Io`] when it cannot be started.
+    pub fn start_scheduler(&mut self) -> Result<(), LabError> {
+        let config = self.path(&self.kubeconfig(&self.directory, "system:kube-scheduler", None)?);
+        let flags = ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"]
+            .map(|flag| format!("--{flag}={config}"));
+        let [config, authentication, authorization] = flags.each_ref().map(String::as_str);
+        self.launch("kube-scheduler", &[config, authentication, authorization, "--leader-elect=false"])
+    }
+
+    /// The program that all parts of Kubernetes are.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// Ends the API server. Its objects stay in etcd.
@@ -220,6 +241,15 @@ current-context: lab
         Ok(kubeconfig)
     }
 
+    /// Writes a certificate and its key for a server at `names`, and the authority's certificate, to `directory`:
+    /// `file`.crt, `file`.key, `file`-ca.crt.
+    ///
+    /// # Errors
+    /// [`LabError::Io`].
+    pub fn certificate(&self, directory: &Path, file: &str, names: &[&str]) -> Result<(), LabError> {
+        self.authority.issue(directory, file, file, None, names)
+    }
+
     /// All requests that the API server has answered so far.
     ///
     /// # Errors
@@ -257,26 +287,9 @@ current-context: lab
     }
 
     fn launch(&mut self, part: &'static str, flags: &[&str]) -> Result<(), LabError> {
-        let failed = || LabError::io(format!("start {part}"));
-        let log = self.machine.log(part);
-        let output = OpenOptions::new().create(true).append(true).open(log).map_err(failed())?;
-        let errors = output.try_clone().map_err(failed())?;
-        let child = self
-            .machine
-            .space
-            .command()
-            .arg(&self.program)
-            .arg(part)
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors)
-            .process_group(0)
-            .spawn()
-            .map_err(failed())?;
-        // nsenter turns into the program, so the process id stays the same.
-        self.running.push((part, Process::of(child.id()).map_err(failed())?));
-        reap(child);
+        let program = self.program.display().to_string();
+        let argv = [program.as_str(), part].into_iter().chain(flags.iter().copied());
+        self.running.push((part, self.machine.launch(part, argv)?));
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! The program that is all parts of Kubernetes: built from tests/k8s when it is not in the cache.
+//! Programs of tests/k8s: built when they are not in the cache.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,14 +8,23 @@ use crate::LabError;
 /// build.sh's exit status when Go is not installed.
 const NO_GO: i32 = 3;
 
-/// Where the program is. `None` when it cannot be built because Go is missing. The first build takes minutes.
+/// Where the program is that is all parts of Kubernetes. `None` when it cannot be built because Go is missing. The first
+/// build takes minutes.
 ///
 /// # Errors
 /// [`LabError::Command`] when it does not build.
 pub fn program() -> Result<Option<PathBuf>, LabError> {
+    build("cluster")
+}
+
+/// Where the program `part` of tests/k8s is; `None` without Go.
+///
+/// # Errors
+/// [`LabError::Command`] when it does not build.
+pub fn build(part: &str) -> Result<Option<PathBuf>, LabError> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s/build.sh");
     let built = Command::new(&script)
-        .arg("cluster")
+        .arg(part)
         .stderr(Stdio::inherit())
         .output()
         .map_err(LabError::io(format!("run {}", script.display())))?;
@@ -25,7 +34,7 @@ pub fn program() -> Result<Option<PathBuf>, LabError> {
     if !built.status.success() {
         return Err(LabError::Command {
             space: "this machine".to_owned(),
-            command: format!("{} cluster", script.display()),
+            command: format!("{} {part}", script.display()),
             status: built.status.to_string(),
             output: String::new(),
         });

@@ -27,6 +27,7 @@ impl Lab {
                 let address = free.next().ok_or_else(|| missing("free pod address"))?;
                 kernel_node::attach(machine, plan, name, address)?
             }
+            NodeKind::Cluster => return Err(LabError::Scheduled(node.to_owned())),
         };
         self.state.nodes[index].pods.push(pod.clone());
         self.state.save()?;
@@ -44,6 +45,7 @@ impl Lab {
         match node.plan.kind {
             NodeKind::Headrace => pod::detach(&node.machine, name, &self.state.config)?,
             NodeKind::Kernel => node.machine.delete_namespace(name)?,
+            NodeKind::Cluster => return Err(LabError::Scheduled(node.plan.name.clone())),
         }
         node.pods.retain(|pod| pod.name != name);
         self.state.save()
@@ -62,6 +64,7 @@ impl Lab {
             match node.plan.kind {
                 NodeKind::Headrace => headrace_node::apply_service(&node.machine, service, &plans)?,
                 NodeKind::Kernel => kernel_node::apply_service(&node.machine, &node.plan, service)?,
+                NodeKind::Cluster => return Err(LabError::Scheduled(node.plan.name.clone())),
             }
         }
         self.state.services.retain(|known| known.name != service.name);
@@ -78,6 +81,7 @@ impl Lab {
             match node.plan.kind {
                 NodeKind::Headrace => headrace_node::remove_service(&node.machine, name)?,
                 NodeKind::Kernel => kernel_node::remove_service(&node.machine, name)?,
+                NodeKind::Cluster => return Err(LabError::Scheduled(node.plan.name.clone())),
             }
         }
         self.state.services.retain(|known| known.name != name);

@@ -13,7 +13,9 @@ use crate::machine::Machine;
 use crate::plan::{self, LAN_NAME, NodeKind, OUTSIDE, OUTSIDE_NAME};
 use crate::process::{self, Process};
 use crate::state::{LabState, Node, ROOT, lab_names};
-use crate::{LabConfig, LabError, Space, command, config, daemon, dataplane, headrace_node, kernel_node};
+use crate::{
+    LabConfig, LabError, Space, cgroup, command, config, daemon, dataplane, headrace_node, kernel_node,
+};
 
 /// Programs that making a lab needs.
 const PROGRAMS: [&str; 10] = [
@@ -85,6 +87,7 @@ impl Lab {
         let directory = LabState::directory_of(name);
         let there = directory.exists() || !process::marked(name).is_empty();
         process::kill_marked(name)?;
+        cgroup::remove(name)?;
         match fs::remove_dir_all(&directory) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(LabError::io(format!("remove {}", directory.display()))(error));
@@ -219,6 +222,7 @@ impl Lab {
             let daemons = match plan.kind {
                 NodeKind::Headrace => Some(headrace_node::set_up(&machine, &plans, &[], &config)?),
                 NodeKind::Kernel => kernel_node::set_up(&machine, plan, &plans).map(|()| None)?,
+                NodeKind::Cluster => None,
             };
             self.state.nodes.push(Node { plan: plan.clone(), machine, daemons, pods: Vec::new() });
             self.state.save()?;

@@ -5,6 +5,7 @@
 
 pub mod capture;
 pub mod datagram;
+pub mod http;
 pub mod iperf;
 pub mod ping;
 pub mod stream;
