@@ -6,7 +6,7 @@
 PACKAGES := clang llvm libbpf-dev linux-libc-dev pkg-config make gcc libc6-dev \
 	containerd runc busybox-static containernetworking-plugins iproute2 iptables nftables ethtool iperf3 tcpdump strace iputils-ping procps util-linux \
 	tmux tshark \
-	chromium fonts-inter prometheus curl openssl
+	chromium fonts-inter prometheus curl openssl valgrind
 # Labs run two at a time: each measures on the same cores.
 LAB_THREADS ?= 2
 # A failed check says what and where; the way through the test harness adds nothing.
@@ -14,7 +14,8 @@ export RUST_LIB_BACKTRACE ?= 0
 # The plugin in the image is linked statically, which a native build cannot be, for its compiler plugins.
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: help deps build image demo test fmt lint web screenshots kube-proxy-oracle kube-cluster unit labs fuzz-replay bench soak bench-cni clean-labs
+.PHONY: help deps build image demo test fmt lint web screenshots kube-proxy-oracle kube-cluster unit labs fuzz-replay bench \
+	bench-pipeline bench-wire bench-cost bench-services bench-commit bench-readme soak bench-cni clean-labs
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -70,9 +71,30 @@ fuzz-replay: ## every input that fuzzing has kept, as a normal test
 	@if [ -d dataplane/fuzz/corpus ]; then cargo test --release --locked -p headrace-dataplane --test corpus; \
 	else echo "SKIPPED: there is no dataplane/fuzz/corpus"; [ "$$CI" != true ]; fi
 
-bench: build ## cost of the pipeline in ns per packet (criterion), and of Services against their number (root)
-	cargo bench --locked -p headrace-bench --bench pipeline
-	cargo bench --locked -p headrace-lab --bench scale
+# Written to target/bench: result.json, report.html, plots.
+BENCH = target/release/headrace-lab bench $(if $(QUICK),--scope quick) $(if $(COMPARE),--compare $(COMPARE))
+
+bench: deps build ## measure everything, ~20 minutes (QUICK=1: three); COMPARE=old.json prints what moved beyond the noise (root)
+	$(BENCH)
+
+bench-pipeline: deps build ## ns per packet with ports in memory (criterion), and instructions counted by callgrind
+	$(BENCH) pipeline
+
+bench-wire: deps build ## throughput and latency of every path and driver, in turns with the kernel's (root)
+	$(BENCH) wire
+
+bench-cost: deps build ## cores per Gbit/s, and what an idle node takes (root)
+	$(BENCH) cost
+
+bench-services: deps build ## what Services cost against their number (root)
+	$(BENCH) services
+
+bench-commit: bench ## the same as bench, then keep the result in docs/bench and put its figures into README.md
+	mkdir -p docs/bench && cp target/bench/result.json docs/bench/
+	$(MAKE) bench-readme
+
+bench-readme: build ## make README.md's figures, the page and the plots from docs/bench/result.json
+	target/release/headrace-lab bench-readme
 
 soak: build ## endpoints change every 50 ms under two hundred clients, for half a minute (root)
 	HEADRACE_SOAK_SECONDS=30 cargo test --release --locked -p headrace-lab --test labs -- endpoint_churn --nocapture

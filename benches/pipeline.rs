@@ -1,99 +1,137 @@
-//! Cost of the pipeline in ns per packet: in-memory ports, one core, no I/O. Receiving (a copy of the template) and freeing are
-//! part of every figure; "drop" shows what they cost alone.
+//! Cost of the pipeline in ns per packet: in-memory ports, one core, no I/O; the cases are those of [`headrace_bench::cases`].
+//!
+//! `HEADRACE_BENCH_SCOPE` = `quick` or `smoke` takes fewer cases and less time; `headrace-lab bench` sets it.
+
+use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use etherparse::PacketBuilder;
-use headrace_bench::{NEIGHBOUR, PEER, PEER_VTEP, POD, REMOTE, SERVICE, VTEP, node};
-use headrace_dataplane::port::BURST;
-use headrace_dataplane::tables::GATEWAY_MAC;
-use headrace_wire::ethernet::MacAddr;
-use headrace_wire::vxlan::{ENCAP_LEN, Inner, Tunnel, Vni, encap_header};
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use headrace_bench::cases::{Case, Order, Ready, Way, all, few};
+use headrace_bench::{Node, Size};
 
-const POD_MAC: [u8; 6] = [2, 0, 0, 0, 3, 1];
+/// New flows between two times that the table is emptied; it never is full then.
+const UNTIL_CLEARED: u64 = 60_000;
 
-fn udp(src: std::net::Ipv4Addr, dst: (std::net::Ipv4Addr, u16), flow: u16, payload: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    PacketBuilder::ethernet2(POD_MAC, GATEWAY_MAC.0)
-        .ipv4(src.octets(), dst.0.octets(), 64)
-        .udp(1024 + flow, dst.1)
-        .write(&mut bytes, &vec![0; payload])
-        .expect("a vector takes all bytes");
-    bytes
+/// How much is measured.
+#[derive(Clone, Copy, PartialEq)]
+enum Scope {
+    Full,
+    Quick,
+    Smoke,
 }
 
-fn tcp(src: std::net::Ipv4Addr, dst: std::net::Ipv4Addr, payload: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    PacketBuilder::ethernet2(POD_MAC, GATEWAY_MAC.0)
-        .ipv4(src.octets(), dst.octets(), 64)
-        .tcp(4000, 5201, 1, 65535)
-        .ack(1)
-        .write(&mut bytes, &vec![0; payload])
-        .expect("a vector takes all bytes");
-    bytes
-}
-
-fn tunnelled(mut inner: Vec<u8>) -> Vec<u8> {
-    inner[..6].copy_from_slice(&VTEP.0);
-    inner[6..12].copy_from_slice(&PEER_VTEP.0);
-    let tunnel = Tunnel {
-        src_mac: MacAddr([2, 0, 0, 0, 0, 3]),
-        dst_mac: MacAddr([2, 0, 0, 0, 0, 1]),
-        src: PEER,
-        dst: headrace_bench::NODE,
-        port: 8472,
-        vni: Vni::new(1).expect("24 bits"),
-    };
-    let mut outer = [0; ENCAP_LEN];
-    let what = Inner { frame_len: inner.len(), tos: 0, flow_hash: 7, id: 1 };
-    encap_header(&mut outer, &tunnel, &what).expect("fits");
-    [outer.to_vec(), inner].concat()
-}
-
-fn case(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    name: &str,
-    from_pod: Vec<Vec<u8>>,
-    from_wire: Vec<Vec<u8>>,
-) {
-    let mut worker = node(from_pod, from_wire);
-    for _ in 0..20_000 / BURST {
-        worker.turn(1);
+impl Scope {
+    fn from_environment() -> Self {
+        match std::env::var("HEADRACE_BENCH_SCOPE").as_deref() {
+            Ok("quick") => Self::Quick,
+            Ok("smoke") => Self::Smoke,
+            _ => Self::Full,
+        }
     }
-    group.bench_function(name, |b| b.iter(|| worker.turn(1)));
+
+    fn times(self) -> (Duration, Duration) {
+        let (warm_up, measure) = match self {
+            Self::Full => (300, 1500),
+            Self::Quick => (100, 400),
+            Self::Smoke => (5, 10),
+        };
+        (Duration::from_millis(warm_up), Duration::from_millis(measure))
+    }
+
+    fn cases(self) -> Vec<Case> {
+        match self {
+            Self::Full => all(),
+            Self::Quick => few(),
+            Self::Smoke => vec![Case::of(Way::Service)],
+        }
+    }
 }
 
 fn pipeline(c: &mut Criterion) {
-    let mut group = c.benchmark_group("pipeline");
-    group.throughput(Throughput::Elements(BURST as u64));
-    let flows = |dst, count: u16, payload| (0..count).map(|f| udp(POD, dst, f, payload)).collect::<Vec<_>>();
-    let mut stranger = udp(POD, (NEIGHBOUR, 1), 0, 22);
-    stranger[26] = 11;
-    case(&mut group, "drop (spoofed), 64 B", vec![stranger], Vec::new());
-    for count in [1, 10_000] {
-        case(
-            &mut group,
-            &format!("same node, 64 B, {count} flows"),
-            flows((NEIGHBOUR, 53), count, 22),
-            Vec::new(),
-        );
-        case(
-            &mut group,
-            &format!("vxlan out, 64 B, {count} flows"),
-            flows((REMOTE, 53), count, 22),
-            Vec::new(),
-        );
-        case(
-            &mut group,
-            &format!("service and vxlan out, 64 B, {count} flows"),
-            flows((SERVICE, 80), count, 22),
-            Vec::new(),
-        );
+    let scope = Scope::from_environment();
+    let mut group = group(c, "pipeline", scope);
+    for case in scope.cases() {
+        measure(&mut group, &BenchmarkId::from_parameter(case.name()), &case);
     }
-    let back = vec![tunnelled(udp(REMOTE, (POD, 53), 0, 22))];
-    case(&mut group, "vxlan in, 64 B, 1 flow", Vec::new(), back);
-    case(&mut group, "vxlan in, 1450 B, 1 flow", Vec::new(), vec![tunnelled(tcp(REMOTE, POD, 1400))]);
-    case(&mut group, "same node, 64 KB", vec![tcp(POD, NEIGHBOUR, 65_000)], Vec::new());
+    group.finish();
+    if scope == Scope::Smoke {
+        return;
+    }
+    let service = Case::of(Way::Service);
+    let name = "established, Service and VXLAN out, 64 B";
+    let sized = |size| Case { size, ..service };
+    let mut against = |what: &str, counts: &[u32], case: &dyn Fn(u32) -> Case| {
+        let mut group = self::group(c, &format!("against {what}"), scope);
+        for &count in counts {
+            measure(&mut group, &BenchmarkId::new(name, count), &case(count));
+        }
+        group.finish();
+    };
+    against("pods", &[2, 10, 110, 250], &|pods| sized(Size { pods, ..Size::default() }));
+    against("Services", &[1, 100, 10_000], &|services| sized(Size { services, ..Size::default() }));
+    against("flows", &[1, 100, 10_000, 100_000, 1_000_000], &|flows| Case { flows, ..service });
+    workers(c, scope, name, &service);
+}
+
+fn group<'a>(c: &'a mut Criterion, name: &str, scope: Scope) -> BenchmarkGroup<'a, WallTime> {
+    let (warm_up, measure) = scope.times();
+    let mut group = c.benchmark_group(name);
+    // The samples themselves are the result; what criterion makes of them only takes time.
+    group.warm_up_time(warm_up).measurement_time(measure).sample_size(20).nresamples(1000);
+    group
+}
+
+fn measure(group: &mut BenchmarkGroup<'_, WallTime>, id: &BenchmarkId, case: &Case) {
+    let Ready { node, mut worker, packets } = case.ready();
+    group.throughput(Throughput::Elements(packets));
+    let empties = case.order == Order::New && case.size == Size::default();
+    group.bench_function(id.clone(), |b| {
+        b.iter_custom(|turns| {
+            let mut time = Duration::ZERO;
+            let mut left = turns;
+            let most = if empties { UNTIL_CLEARED / packets } else { turns };
+            while left > 0 {
+                let now = left.min(most);
+                if empties {
+                    node.clear();
+                }
+                let start = Instant::now();
+                for _ in 0..now {
+                    worker.turn(1);
+                }
+                time += start.elapsed();
+                left -= now;
+            }
+            time
+        });
+    });
+}
+
+/// Workers with flows of their own, on the same tables, at the same time: the time is that of the slowest, for the packets of
+/// all.
+fn workers(c: &mut Criterion, scope: Scope, name: &str, case: &Case) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut group = group(c, "against workers", scope);
+    for count in [1, 2, 4, 8].into_iter().filter(|count| *count <= cores) {
+        let node = Node::new(&case.size);
+        let mut workers: Vec<_> = (0..count).map(|number| case.worker(&node, number as u32)).collect();
+        group.throughput(Throughput::Elements((count * case.burst) as u64));
+        group.bench_function(BenchmarkId::new(name, count), |b| {
+            b.iter_custom(|turns| {
+                let start = Instant::now();
+                std::thread::scope(|scope| {
+                    for worker in &mut workers {
+                        scope.spawn(|| {
+                            for _ in 0..turns {
+                                worker.turn(1);
+                            }
+                        });
+                    }
+                });
+                start.elapsed()
+            });
+        });
+    }
     group.finish();
 }
 

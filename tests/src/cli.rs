@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
+use headrace_lab::bench::readme::{Action, readme};
+use headrace_lab::bench::{self, Part, Scope};
 use headrace_lab::forward::Forward;
 use headrace_lab::plan::{DASHBOARD, NodeKind};
 use headrace_lab::state::lab_names;
@@ -23,7 +25,8 @@ use headrace_lab::{Encapsulation, Lab, LabConfig, Wire, cni_latency, demo, inter
   headrace-lab up --name mixed --nodes 1 --kernel-nodes 1
   headrace-lab dashboard node2
   headrace-lab down --all
-  headrace-lab demo"
+  headrace-lab demo
+  headrace-lab bench wire --scope quick"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -83,6 +86,30 @@ enum Command {
         /// Port on this machine's loopback.
         #[arg(long, default_value_t = DASHBOARD)]
         listen: u16,
+    },
+    /// Measure all that can be measured, beside the kernel's own path; about twenty minutes.
+    #[command(after_help = "Examples:
+  headrace-lab bench
+  headrace-lab bench wire --scope quick
+  headrace-lab bench --compare target/bench/before.json")]
+    Bench {
+        /// Which parts; all of them without any.
+        parts: Vec<Part>,
+        /// How much: full is about twenty minutes, quick about three.
+        #[arg(long, default_value = "full")]
+        scope: Scope,
+        /// Folder for result.json and report.html.
+        #[arg(long, default_value = "target/bench")]
+        output: PathBuf,
+        /// An earlier result.json: print what moved beyond the noise.
+        #[arg(long, value_name = "FILE")]
+        compare: Option<PathBuf>,
+    },
+    /// Put the figures of the committed result (docs/bench/result.json) into README.md; run it in the repository.
+    BenchReadme {
+        /// Change nothing, fail when they are not in it.
+        #[arg(long)]
+        check: bool,
     },
     /// Measure Headrace beside the kernel's own path and print one table.
     Demo {
@@ -163,6 +190,17 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             return Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Dashboard { name, node, listen } => dashboard(&name, &node, listen)?,
+        Command::Bench { parts, scope, output, compare } => {
+            let parts = if parts.is_empty() { Part::ALL.to_vec() } else { parts };
+            let sound = bench::run(&bench::Options { parts, scope, output, compare })?;
+            return Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::BenchReadme { check } => {
+            let action = if check { Action::Check } else { Action::Write };
+            if !readme(".".as_ref(), action)? {
+                bail!("README.md has other figures than docs/bench/result.json: run `make bench-readme`");
+            }
+        }
         Command::Demo { json, rounds, seconds, workers, wire, keep } => {
             let sound = demo::run(&demo::Options { json, rounds, seconds, workers, wire, keep })?;
             return Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });
@@ -184,6 +222,7 @@ fn up(options: Up) -> Result<()> {
         wire: options.wire,
         superframes: !options.no_superframes,
         dataplane_args: options.dataplane_arg,
+        node_args: std::collections::BTreeMap::new(),
         agent_args: options.agent_arg,
         kubeconfig: None,
     };

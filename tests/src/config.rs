@@ -1,5 +1,7 @@
 //! What a lab shall look like.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::LabError;
@@ -63,6 +65,9 @@ pub struct LabConfig {
     pub superframes: bool,
     /// Appended to every dataplane's command line.
     pub dataplane_args: Vec<String>,
+    /// Appended to the command line of one node's dataplane, by the node's name.
+    #[serde(default)]
+    pub node_args: BTreeMap<String, Vec<String>>,
     /// Appended to every agent's command line.
     pub agent_args: Vec<String>,
     /// Name of the kubeconfig in every node's directory, of the cluster that agents follow; `None` = they follow manifests.
@@ -84,6 +89,7 @@ impl Default for LabConfig {
             wire: Wire::Segmented,
             superframes: true,
             dataplane_args: Vec::new(),
+            node_args: BTreeMap::new(),
             agent_args: Vec::new(),
             kubeconfig: None,
         }

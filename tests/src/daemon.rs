@@ -144,7 +144,8 @@ fn arguments(machine: &Machine, daemon: Daemon, config: &LabConfig) -> Vec<Strin
         Daemon::Dataplane => {
             let own = ["--run-dir", &run_dir, "--uplink", NIC, "--workers", &config.workers.to_string()]
                 .map(str::to_owned);
-            own.into_iter().chain(config.dataplane_args.iter().cloned()).collect()
+            let of_node = config.node_args.get(&machine.space.name).into_iter().flatten();
+            own.into_iter().chain(config.dataplane_args.iter().chain(of_node).cloned()).collect()
         }
         Daemon::Agent => {
             let (source, place) = match &config.kubeconfig {

@@ -56,7 +56,7 @@ pub fn apply_service(machine: &Machine, node: &NodePlan, service: &Service) -> R
         // always; without need it would only slow the yardstick down.
         machine.space.run("sysctl -qw net.bridge.bridge-nf-call-iptables=1")?;
     }
-    machine.space.script(&service_rules(service)).map(drop)
+    machine.space.script(&service_rules(node, service)).map(drop)
 }
 
 /// Removes a Service; it need not be there.
@@ -117,7 +117,7 @@ fn masquerade(node: &NodePlan) -> String {
 }
 
 /// One chain per Service; among n endpoints the k-th is taken with probability 1/(n-k), as kube-proxy's iptables mode does.
-fn service_rules(service: &Service) -> String {
+fn service_rules(node: &NodePlan, service: &Service) -> String {
     let chain = chain(&service.name);
     let mut script = format!("nat() {{ iptables -w -t nat \"$@\"; }}\nnat -N {chain}\n");
     let left = (1..=service.endpoints.len()).rev();
@@ -137,6 +137,22 @@ fn service_rules(service: &Service) -> String {
             let (ip, port) = (service.cluster_ip, service.port);
             let _ = writeln!(script, "nat -A {hook} -d {ip}/32 -p {protocol} --dport {port} -j {chain}");
         }
+    }
+    for (port, protocol) in service.node_port.iter().flat_map(|port| [(port, "tcp"), (port, "udp")]) {
+        // Traffic from outside carries the node's address on, so that the answer comes back by this node: kube-proxy marks
+        // it in KUBE-EXT and masquerades it in KUBE-POSTROUTING.
+        let own = node.address;
+        let _ = writeln!(
+            script,
+            "nat -A PREROUTING -d {own}/32 -p {protocol} --dport {port} -m comment --comment {chain} -j MARK --or-mark 0x4000
+             nat -A PREROUTING -d {own}/32 -p {protocol} --dport {port} -j {chain}"
+        );
+    }
+    if service.node_port.is_some() {
+        let _ = writeln!(
+            script,
+            "nat -I POSTROUTING -m mark --mark 0x4000/0x4000 -m comment --comment {chain} -j MASQUERADE --random-fully"
+        );
     }
     script
 }

@@ -9,6 +9,7 @@
 //! carries its name in the environment. So ending these processes and removing this directory leaves nothing behind, also
 //! when the process that made the lab is long dead.
 
+pub mod bench;
 mod cgroup;
 pub mod cluster;
 pub mod cni;
@@ -27,6 +28,7 @@ pub mod interrupt;
 pub mod kernel_node;
 mod lab;
 pub mod lan;
+pub mod leg;
 pub mod machine;
 pub mod manifests;
 pub mod plan;
@@ -35,6 +37,7 @@ pub mod process;
 pub mod service;
 pub mod space;
 pub mod state;
+pub mod statistics;
 pub mod traffic;
 
 pub use config::{Encapsulation, LabConfig, Wire};

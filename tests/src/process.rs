@@ -73,6 +73,17 @@ impl Process {
     }
 }
 
+/// Time that all cores together have been busy since boot, the kernel's threads and interrupts included
+/// (proc_stat(5): user, nice, system, irq, softirq; what a hypervisor took is not counted).
+#[must_use]
+pub fn busy_time() -> Duration {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let fields: Vec<u64> =
+        stat.lines().next().unwrap_or_default().split_whitespace().skip(1).flat_map(str::parse).collect();
+    let ticks: u64 = [0, 1, 2, 5, 6].iter().filter_map(|&i| fields.get(i)).sum();
+    Duration::from_millis(ticks * MILLISECONDS_PER_TICK)
+}
+
 /// Kills every process that carries the mark of lab `name`, whoever started it, and waits until all are gone.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! A Service for the lab's pods. Headrace nodes have all of it, kernel nodes its clusterIP.
+//! A Service for the lab's pods. Headrace nodes have all of it, kernel nodes its clusterIP and node port.
 
 use std::net::Ipv4Addr;
 

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use headrace_lab::cni::CniCall;
 use headrace_lab::traffic::Iperf;
+use headrace_lab::traffic::iperf::Direction;
 use headrace_lab::{LabConfig, dataplane};
 use serde_json::json;
 
@@ -29,12 +30,12 @@ fn a_limited_pod_gets_its_rate_and_no_more() -> Result<()> {
     let free =
         Iperf::tcp(lab.space("node1-pod1")?, lab.space("node1-pod2")?, lab.address("node1-pod2")?).run()?;
     for (name, other) in [("same node", "node1-pod1"), ("across nodes", "node2-pod1")] {
-        for (direction, reverse) in [("receives", false), ("sends", true)] {
-            let iperf = Iperf { reverse, seconds: 3, ..Iperf::tcp(lab.space(other)?, &space, address) };
+        for (does, direction) in [("receives", Direction::Forward), ("sends", Direction::Reverse)] {
+            let iperf = Iperf { direction, seconds: 3, ..Iperf::tcp(lab.space(other)?, &space, address) };
             let measured = iperf.run().map_err(anyhow::Error::from).and_then(|limited| {
                 let share = limited.gbps * 1e9 / RATE as f64;
                 println!(
-                    "{name}, {direction}: {:.3} Gbit/s, {share:.2} of the limit; without: {:.2}",
+                    "{name}, {does}: {:.3} Gbit/s, {share:.2} of the limit; without: {:.2}",
                     limited.gbps, free.gbps
                 );
                 // TCP's share of a policed rate varies; a burst counts in three seconds as a few percent.
@@ -42,7 +43,7 @@ fn a_limited_pod_gets_its_rate_and_no_more() -> Result<()> {
                 ensure!(free.gbps > 2.0 * limited.gbps, "{:.2} Gbit/s without the limit", free.gbps);
                 Ok(())
             });
-            findings.check(format!("{name}, {direction}"), measured);
+            findings.check(format!("{name}, {does}"), measured);
         }
     }
     let status = lab.dataplane("node1")?;

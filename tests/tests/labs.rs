@@ -6,6 +6,7 @@ mod support;
 
 mod bad_manifests;
 mod bandwidth;
+mod bench;
 mod churn;
 mod cluster;
 mod cni;

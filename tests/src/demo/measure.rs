@@ -1,12 +1,14 @@
 //! Measurements in turns: Headrace and what it is compared with, then the other way round.
 
 use crate::counters::Protocols;
+use crate::leg::Leg;
+use crate::statistics::median;
 use crate::traffic::iperf::{Iperf, Protocol, Throughput};
 use crate::traffic::ping::{Ping, Pong};
 use crate::{LabError, Space};
 
-use super::path::{Leg, Path};
-use super::row::{Row, median};
+use super::path::Path;
+use super::row::Row;
 
 /// Payload of a UDP datagram: the IP packet fits the MTU between pods.
 const DATAGRAM: usize = 1400;

@@ -12,8 +12,7 @@ mod row;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::lan::{self, LONGEST_FRAME};
-use crate::{Lab, LabConfig, LabError, Wire, counters, interrupt, state};
+use crate::{Lab, LabConfig, LabError, Wire, interrupt, state};
 
 use measure::{Session, rate_without_loss};
 use path::{BETWEEN_PODS, Path, paths};
@@ -142,25 +141,6 @@ fn faults(lab: &Lab, rows: &[Row]) -> Vec<String> {
         sums.map(|row| format!("{} {}: {} checksum errors", row.path, row.protocol, row.checksum_errors));
     let mut faults: Vec<String> = broken.chain(sums).collect();
     faults.extend(lab.check().err().map(|error| error.to_string()));
-    faults.extend(long_frames(lab));
+    faults.extend(lab.long_frames());
     faults
-}
-
-/// A segmented wire with frames longer than Ethernet's would make every figure worthless.
-fn long_frames(lab: &Lab) -> Vec<String> {
-    if lab.state().config.wire == Wire::Whole {
-        return Vec::new();
-    }
-    let start = counters::LinkCounters::default();
-    let mean = |name: &str| lan::mean_frame(lab.switch()?, name, &start).map(|mean| (name.to_owned(), mean));
-    let nodes = lab.state().nodes.iter().map(|node| mean(&node.plan.name));
-    nodes
-        .filter_map(|result| match result {
-            Ok((name, mean)) if mean > LONGEST_FRAME => {
-                Some(format!("frames of {name} are {mean:.0} bytes long on average"))
-            }
-            Ok(_) => None,
-            Err(error) => Some(error.to_string()),
-        })
-        .collect()
 }

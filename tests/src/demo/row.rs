@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::statistics::median;
 use crate::traffic::iperf::Throughput;
 
 /// One path with one protocol. The field names are those of the JSON file.
@@ -100,15 +101,6 @@ fn ratios(ours: &[Throughput], theirs: &[Throughput]) -> (Option<f64>, Option<[f
     (median(ratios.into_iter()), spread)
 }
 
-/// The middle value, of an even number the mean of the middle two.
-pub(super) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    let upper = *values.get(middle)?;
-    if values.len() % 2 == 1 { Some(upper) } else { Some(f64::midpoint(*values.get(middle - 1)?, upper)) }
-}
-
 /// All rows for people.
 pub(super) fn table(rows: &[Row]) -> String {
     let mut table = format!(
@@ -179,11 +171,5 @@ mod tests {
         {
             assert!(value.get(key).is_some(), "{key}");
         }
-    }
-
-    #[test]
-    fn the_median_of_an_even_number_lies_between() {
-        assert_eq!(median([4.0, 1.0].into_iter()), Some(2.5));
-        assert_eq!(median(std::iter::empty()), None);
     }
 }

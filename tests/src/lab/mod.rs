@@ -8,13 +8,14 @@ use std::net::Ipv4Addr;
 use headrace_api::proto::StatusReply;
 
 use crate::daemon::Daemon;
-use crate::lan;
+use crate::lan::{self, LONGEST_FRAME};
 use crate::machine::Machine;
 use crate::plan::{self, LAN_NAME, NodeKind, OUTSIDE, OUTSIDE_NAME};
 use crate::process::{self, Process};
 use crate::state::{LabState, Node, ROOT, lab_names};
 use crate::{
-    LabConfig, LabError, Space, cgroup, command, config, daemon, dataplane, headrace_node, kernel_node,
+    LabConfig, LabError, Space, Wire, cgroup, command, config, counters, daemon, dataplane, headrace_node,
+    kernel_node,
 };
 
 /// Programs that making a lab needs.
@@ -194,6 +195,27 @@ impl Lab {
             }
         }
         Ok(())
+    }
+
+    /// What makes the wire another than it was asked to be: frames of a segmented one that are longer than Ethernet's
+    /// would make every figure worthless. Empty when all is well.
+    #[must_use]
+    pub fn long_frames(&self) -> Vec<String> {
+        if self.state.config.wire == Wire::Whole {
+            return Vec::new();
+        }
+        let start = counters::LinkCounters::default();
+        let mean = |name: &str| lan::mean_frame(self.switch()?, name, &start);
+        let names = self.state.nodes.iter().map(|node| &node.plan.name);
+        names
+            .filter_map(|name| match mean(name) {
+                Ok(mean) if mean > LONGEST_FRAME => {
+                    Some(format!("frames of {name} are {mean:.0} bytes long on average"))
+                }
+                Ok(_) => None,
+                Err(error) => Some(error.to_string()),
+            })
+            .collect()
     }
 
     /// Takes the lab down, with an error where dropping would only print one.

@@ -35,6 +35,10 @@ pub struct Iperf<'a> {
     pub server: &'a Space,
     /// The address that the client connects to: the server's or a Service's.
     pub address: Ipv4Addr,
+    /// The port that the client connects to.
+    pub port: u16,
+    /// The port that the server listens on; another one than `port` behind a Service.
+    pub server_port: u16,
     /// The only address that the server answers from; it matters for UDP where the server has several.
     pub server_address: Option<Ipv4Addr>,
     /// What to send.
@@ -43,8 +47,19 @@ pub struct Iperf<'a> {
     pub seconds: u32,
     /// Connections at the same time.
     pub streams: u32,
-    /// Whether the server sends instead of the client.
-    pub reverse: bool,
+    /// Who sends.
+    pub direction: Direction,
+}
+
+/// Who sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The client.
+    Forward,
+    /// The server.
+    Reverse,
+    /// Both at once.
+    Both,
 }
 
 /// What was measured.
@@ -67,11 +82,13 @@ impl<'a> Iperf<'a> {
             client,
             server,
             address,
+            port: PORT,
+            server_port: PORT,
             server_address: None,
             protocol,
             seconds: 2,
             streams: 1,
-            reverse: false,
+            direction: Direction::Forward,
         }
     }
 
@@ -80,7 +97,7 @@ impl<'a> Iperf<'a> {
     /// # Errors
     /// [`LabError::Timeout`], or [`LabError::Output`] with what iperf3 says when there is no connection.
     pub fn run(&self) -> Result<Throughput, LabError> {
-        let _server = Server::start(self.server, self.server_address)?;
+        let _server = Server::start(self.server, self.server_address, self.server_port)?;
         let argv = self.arguments();
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let output = self.client.try_run(&argv, Duration::from_secs(u64::from(self.seconds) + 10))?;
@@ -93,14 +110,16 @@ impl<'a> Iperf<'a> {
 
     fn arguments(&self) -> Vec<String> {
         let mut line = format!(
-            "iperf3 --json --connect-timeout 3000 -c {} -p {PORT} -t {} -P {}",
-            self.address, self.seconds, self.streams
+            "iperf3 --json --connect-timeout 3000 -c {} -p {} -t {} -P {}",
+            self.address, self.port, self.seconds, self.streams
         );
         if let Protocol::Udp { megabits, length } = self.protocol {
             line += &format!(" -u -b {megabits}M -l {length} -w 1M");
         }
-        if self.reverse {
-            line += " -R";
+        match self.direction {
+            Direction::Forward => {}
+            Direction::Reverse => line += " -R",
+            Direction::Both => line += " --bidir",
         }
         line.split(' ').map(str::to_owned).collect()
     }
@@ -110,17 +129,17 @@ impl<'a> Iperf<'a> {
 struct Server(Child);
 
 impl Server {
-    fn start(space: &Space, address: Option<Ipv4Addr>) -> Result<Self, LabError> {
+    fn start(space: &Space, address: Option<Ipv4Addr>, port: u16) -> Result<Self, LabError> {
         let what = format!("start iperf3 in {}", space.name);
         let mut command = space.command();
-        command.args(["iperf3", "-s", "-1", "-p", &PORT.to_string()]);
+        command.args(["iperf3", "-s", "-1", "-p", &port.to_string()]);
         command.args(address.map(|address| format!("-B{address}")));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let server = Self(command.spawn().map_err(LabError::io(what.clone()))?);
-        if wait_until(Duration::from_secs(5), || counters::listens(space, PORT).unwrap_or(false)) {
+        if wait_until(Duration::from_secs(5), || counters::listens(space, port).unwrap_or(false)) {
             return Ok(server);
         }
-        Err(LabError::Io { what, cause: std::io::Error::other(format!("it does not listen on port {PORT}")) })
+        Err(LabError::Io { what, cause: std::io::Error::other(format!("it does not listen on port {port}")) })
     }
 }
 
@@ -141,6 +160,8 @@ fn parse(json: &str) -> Result<Throughput, String> {
     // TCP has sum_sent and sum_received; UDP has sum, whose rate is the sender's, and lost_percent.
     if let Some(received) = end.get("sum_received").filter(|_| end.get("sum").is_none()) {
         let bits = received["bits_per_second"].as_f64().ok_or("no rate in the report")?;
+        // The other direction of --bidir.
+        let bits = bits + end["sum_received_bidir_reverse"]["bits_per_second"].as_f64().unwrap_or(0.0);
         let retransmits = end["sum_sent"]["retransmits"].as_u64().unwrap_or(0);
         return Ok(Throughput { gbps: bits / 1e9, retransmits, loss_percent: 0.0 });
     }
@@ -158,6 +179,8 @@ mod tests {
     fn udp_counts_what_was_received_and_tcp_its_retransmits() {
         let tcp = r#"{"end":{"sum_sent":{"bits_per_second":2e9,"retransmits":3},"sum_received":{"bits_per_second":1.5e9}}}"#;
         assert_eq!(parse(tcp).unwrap(), Throughput { gbps: 1.5, retransmits: 3, loss_percent: 0.0 });
+        let both = r#"{"end":{"sum_sent":{},"sum_received":{"bits_per_second":1e9},"sum_received_bidir_reverse":{"bits_per_second":5e8}}}"#;
+        assert_eq!(parse(both).unwrap().gbps, 1.5);
         let udp = r#"{"end":{"sum":{"bits_per_second":1e9,"lost_percent":25.0},"sum_received":{"bits_per_second":1e9}}}"#;
         assert_eq!(parse(udp).unwrap(), Throughput { gbps: 0.75, retransmits: 0, loss_percent: 25.0 });
         assert_eq!(parse(r#"{"error":"unable to connect"}"#).unwrap_err(), "unable to connect");

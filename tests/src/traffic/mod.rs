@@ -4,10 +4,13 @@
 //! ([`stream`], [`datagram`]) belong to this process: their sockets are made by a thread inside the space.
 
 pub mod capture;
+pub mod connections;
 pub mod datagram;
 pub mod http;
 pub mod iperf;
 pub mod ping;
+pub mod rising;
+pub mod round_trips;
 pub mod stream;
 
 pub use capture::Capture;
