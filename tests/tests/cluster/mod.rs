@@ -85,6 +85,9 @@ fn install(cluster: &Cluster) -> Result<()> {
     ready(cluster, "agent")?;
     let conditions = "get nodes -o jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}";
     cluster.wait(conditions, LIMIT, |answer| answer == "True True")?;
+    // Which `kubectl describe node` shows.
+    let up = "get events -A --field-selector reason=HeadraceIsUp -o jsonpath={.items[*].involvedObject.name}";
+    cluster.wait(up, LIMIT, |answer| answer.contains("worker1") && answer.contains("worker2"))?;
     Ok(())
 }
 

@@ -91,7 +91,8 @@ fn event(node: &str, note: &Note) -> Event {
     text.truncate(text.floor_char_boundary(LONGEST));
     Event {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{node}.")),
+            // The API server takes a prefix that ends with a hyphen, not one with a dot.
+            generate_name: Some(format!("{node}-")),
             namespace: Some(NAMESPACE.into()),
             ..ObjectMeta::default()
         },
@@ -122,6 +123,7 @@ mod tests {
     fn a_note_is_cut_between_characters_and_names_the_node_as_the_kubelet_does() {
         let text = "é".repeat(LONGEST);
         let event = event("node-a", &Note { kind: "Warning", reason: "HeadraceProblem", text });
+        assert_eq!(event.metadata.generate_name.as_deref(), Some("node-a-"));
         assert_eq!(event.note.map(|note| note.len()), Some(LONGEST));
         assert_eq!(event.regarding.and_then(|node| node.uid).as_deref(), Some("node-a"));
     }
