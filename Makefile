@@ -15,7 +15,7 @@ export RUST_LIB_BACKTRACE ?= 0
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
 .PHONY: help deps build image demo test fmt lint web screenshots kube-proxy-oracle kube-cluster unit labs fuzz-replay bench \
-	bench-pipeline bench-wire bench-cost bench-services bench-commit bench-readme soak bench-cni clean-labs
+	bench-pipeline bench-wire bench-cost bench-services bench-commit bench-readme bench-counters bench-capture soak bench-cni clean-labs
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -98,6 +98,14 @@ bench-readme: build ## make README.md's figures, the page and the plots from doc
 
 soak: build ## endpoints change every 50 ms under two hundred clients, for half a minute (root)
 	HEADRACE_SOAK_SECONDS=30 cargo test --release --locked -p headrace-lab --test labs -- endpoint_churn --nocapture
+
+bench-counters: ## what the counters cost: the pipeline with them and without, in turns; ratios of times
+	cargo bench --locked -p headrace-bench --bench counters --no-default-features --target-dir target/without-counters --no-run
+	cargo bench --locked -p headrace-bench --bench counters -- \
+		$$(ls -t target/without-counters/release/deps/counters-* | grep -v '\.d$$' | head -1)
+
+bench-capture: build ## throughput beside a capture of everything against without it, in turns (root)
+	HEADRACE_ROUNDS=15 cargo test --release --locked -p headrace-lab --test labs -- a_capture_of_everything --nocapture
 
 bench-cni: build ## how long the CNI plugin takes, for pods one after another and fifty at once
 	target/release/headrace-lab cni-latency

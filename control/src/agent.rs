@@ -82,14 +82,8 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
     };
     let reconciler = Reconciler::new(node_config, directories.run.clone(), published, pusher);
 
-    let desired = reconciler.pusher.watch();
     let (observer, observations) = observe::new(directories.run.clone());
-    let seen = http::Node {
-        name: config.node_name.clone(),
-        run_dir: directories.run.clone(),
-        observations,
-        desired,
-    };
+    let seen = http::Node { name: config.node_name.clone(), run_dir: directories.run.clone(), observations };
 
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;

@@ -38,6 +38,33 @@ impl Counter {
     }
 }
 
+/// A number that any thread may add to, now and then and not for every packet. Snapshots of the tables share it; it is no
+/// part of what they say, so any two are equal.
+#[derive(Clone, Debug, Default)]
+pub struct Total(Arc<AtomicU64>);
+
+impl Total {
+    /// Adds.
+    pub fn add(&self, n: u64) {
+        if cfg!(feature = "counters") {
+            self.0.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
+    /// Reads it.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl PartialEq for Total {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Total {}
+
 /// One worker's counters of one port, on cache lines of their own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -127,6 +154,8 @@ pub struct Hot {
     pub flows_inserted: Counter,
     pub flows_evicted: Counter,
     pub flows_expired: Counter,
+    /// Connections to Services that were begun.
+    pub service_connections: Counter,
     pub segments_out: Counter,
     pub segments_in: Counter,
     pub checksums_completed: Counter,

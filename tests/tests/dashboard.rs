@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -29,31 +29,52 @@ const MORE_MEMORY: u64 = 24 << 20;
 
 #[test]
 fn a_browser_sees_traffic_search_keys_and_dead_daemons() -> Result<()> {
-    let Some(script) = browser_script()? else { return Ok(()) };
+    let Some(script) = browser_script("dashboard.js")? else { return Ok(()) };
     let Some(mut lab) = support::lab(LabConfig::default())? else { return Ok(()) };
     lab.apply_service(&Service::new("web", 80, PORT, &[lab.address("node2-pod1")?]))?;
+    browse(&mut lab, &script, "http", &[])?;
+    Findings::default().finish(lab)
+}
+
+#[test]
+fn a_browser_sees_all_nodes_over_tls_and_one_that_dies() -> Result<()> {
+    let Some(script) = browser_script("cluster.js")? else { return Ok(()) };
+    let directory = tempfile::tempdir()?;
+    let args = credentials(directory.path())?;
+    let Some(mut lab) = support::lab(LabConfig { agent_args: args, ..LabConfig::default() })? else {
+        return Ok(());
+    };
+    let token = fs::read_to_string(directory.path().join("token"))?;
+    browse(&mut lab, &script, "https", &[token.trim()])?;
+    Findings::default().finish(lab)
+}
+
+/// Runs a script with node1's dashboard before it, and does what it asks for.
+fn browse(lab: &mut Lab, script: &Path, scheme: &str, more: &[&str]) -> Result<()> {
     let forward = Forward::listen(lab.space("node1")?, DASHBOARD, 0)?;
-    let url = format!("http://127.0.0.1:{}/", forward.local_port()?);
+    let url = format!("{scheme}://127.0.0.1:{}/", forward.local_port()?);
     thread::spawn(move || forward.run());
     let mut page = Command::new("node")
         .arg(script)
         .arg(url)
+        .args(more)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .context("start node")?;
     let mut answers = page.stdin.take().context("no standard input")?;
+    let mut actions = Actions { lab, held: None };
     for line in BufReader::new(page.stdout.take().context("no standard output")?).lines() {
         let line = line?;
         println!("{line}");
         if let Some(action) = line.strip_prefix("do: ") {
-            let done = act(&mut lab, action).map_or_else(|error| error.to_string(), |()| String::new());
+            let done = actions.act(action).map_or_else(|error| error.to_string(), |()| String::new());
             writeln!(answers, "{done}")?;
         }
     }
     let status = page.wait()?;
     ensure!(status.success(), "the page: {status}");
-    Findings::default().finish(lab)
+    Ok(())
 }
 
 #[test]
@@ -93,7 +114,7 @@ fn garbage_and_half_open_connections_cost_no_memory_and_no_packet() -> Result<()
 #[test]
 fn one_agent_shows_all_nodes_where_token_and_tls_are_configured() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let Some(args) = credentials(directory.path())? else { return Ok(()) };
+    let args = credentials(directory.path())?;
     let Some(lab) = support::lab(LabConfig { agent_args: args, ..LabConfig::default() })? else {
         return Ok(());
     };
@@ -136,26 +157,63 @@ fn refused(answer: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the script asks for.
-fn act(lab: &mut Lab, action: &str) -> Result<()> {
-    match action {
-        "start traffic" => {
-            let (client, server) = (lab.space("node1-pod1")?.clone(), lab.space("node2-pod1")?.clone());
-            let address = lab.address("node2-pod1")?;
-            // It goes on through all that follows; how fast is nobody's business here.
-            thread::spawn(move || Iperf { seconds: 300, ..Iperf::tcp(&client, &server, address) }.run());
-        }
-        "kill dataplane" => lab.kill("node1", Daemon::Dataplane)?,
-        "start dataplane" => lab.start("node1", Daemon::Dataplane)?,
-        "kill agent" => lab.kill("node1", Daemon::Agent)?,
-        "start agent" => lab.start("node1", Daemon::Agent)?,
-        _ => bail!("unknown action"),
-    }
-    Ok(())
+/// What scripts ask for.
+struct Actions<'a> {
+    lab: &'a mut Lab,
+    /// Who holds a worker.
+    held: Option<Child>,
 }
 
-/// The script, where this machine has what it needs: said loudly, and in CI an error.
-fn browser_script() -> Result<Option<PathBuf>> {
+impl Actions<'_> {
+    fn act(&mut self, action: &str) -> Result<()> {
+        let lab = &mut *self.lab;
+        match action {
+            "start traffic" => {
+                let (client, server) = (lab.space("node1-pod1")?.clone(), lab.space("node2-pod1")?.clone());
+                let address = lab.address("node2-pod1")?;
+                // It goes on through all that follows; how fast is nobody's business here.
+                thread::spawn(move || Iperf { seconds: 300, ..Iperf::tcp(&client, &server, address) }.run());
+            }
+            // Nobody listens: it is a connection all the same.
+            "connect to the Service" => {
+                let connect = format!("timeout 5 bash -c 'echo > /dev/tcp/10.96.0.80/{PORT}' || true");
+                lab.space("node1-pod1")?.script(&connect)?;
+            }
+            "hold worker" => self.held = Some(hold_worker(lab)?),
+            "release worker" => {
+                let mut holder = self.held.take().context("no worker is held")?;
+                holder.kill()?;
+                holder.wait()?;
+            }
+            "kill dataplane" => lab.kill("node1", Daemon::Dataplane)?,
+            "start dataplane" => lab.start("node1", Daemon::Dataplane)?,
+            "kill agent" => lab.kill("node1", Daemon::Agent)?,
+            "start agent" => lab.start("node1", Daemon::Agent)?,
+            "kill agent of node2" => lab.kill("node2", Daemon::Agent)?,
+            "start agent of node2" => lab.start("node2", Daemon::Agent)?,
+            _ => bail!("unknown action"),
+        }
+        Ok(())
+    }
+}
+
+/// Keeps node1's first worker in its next system call, and no other thread; whoever does it is killed to end it.
+fn hold_worker(lab: &Lab) -> Result<Child> {
+    let dataplane =
+        lab.node("node1")?.daemons.and_then(|d| d.process(Daemon::Dataplane)).context("no dataplane")?;
+    let threads = fs::read_dir(format!("/proc/{}/task", dataplane.pid))?;
+    let is_worker = |thread: &PathBuf| {
+        fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim() == "worker-0")
+    };
+    let worker = threads.flatten().map(|entry| entry.path()).find(is_worker).context("no worker")?;
+    let thread = worker.file_name().context("no number")?;
+    let mut strace = Command::new("strace");
+    strace.args(["-qq", "-e", "inject=all:delay_enter=600000000", "-o", "/dev/null", "-p"]).arg(thread);
+    strace.stdout(Stdio::null()).spawn().context("strace")
+}
+
+/// A script, where this machine has what it needs: said loudly, and in CI an error.
+fn browser_script(name: &str) -> Result<Option<PathBuf>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../control/web");
     let missing = [
         (Path::new("/usr/bin/chromium").to_owned(), "chromium is not installed (make deps)"),
@@ -171,27 +229,27 @@ fn browser_script() -> Result<Option<PathBuf>> {
             return Ok(None);
         }
     }
-    Ok(Some(folder.join("e2e/dashboard.js")))
+    Ok(Some(folder.join("e2e").join(name)))
 }
 
 /// A token, an authority and a certificate for both nodes, as the agents' arguments.
-fn credentials(folder: &Path) -> Result<Option<Vec<String>>> {
+fn credentials(folder: &Path) -> Result<Vec<String>> {
     let script = "
         openssl rand -hex 32 > token
         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=lab -keyout ca.key -out ca.pem
         openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=node -keyout node.key -out node.csr
-        printf 'subjectAltName=IP:172.30.0.1,IP:172.30.0.2\\nbasicConstraints=CA:FALSE' > extensions
+        printf 'subjectAltName=IP:172.30.0.1,IP:172.30.0.2,IP:127.0.0.1\\nbasicConstraints=CA:FALSE' > extensions
         openssl x509 -req -in node.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out node.pem";
     let made = Command::new("sh").args(["-euc", script]).current_dir(folder).output()?;
     ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let file = |name: &str| folder.join(name).display().to_string();
-    Ok(Some(vec![
+    Ok(vec![
         "--dashboard=0.0.0.0:9480".into(),
         format!("--http-token-file={}", file("token")),
         format!("--http-certificate={}", file("node.pem")),
         format!("--http-key={}", file("node.key")),
         format!("--http-ca={}", file("ca.pem")),
-    ]))
+    ])
 }
 
 fn serves(lab: &Lab, port: u16, path: &str) -> Result<()> {

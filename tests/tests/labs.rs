@@ -30,4 +30,5 @@ mod service;
 mod translated_restart;
 mod truth_table;
 mod uplink;
+mod watched;
 mod workers;

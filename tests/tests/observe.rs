@@ -8,11 +8,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use headrace_api::proto::{PortCounters, StatusReply};
 use headrace_lab::counters::{self, LinkCounters};
+use headrace_lab::plan::METRICS;
 use headrace_lab::traffic::{Iperf, Ping, Protocol};
-use headrace_lab::{Lab, LabConfig, daemon, process};
+use headrace_lab::{Lab, LabConfig, Service, daemon, process};
 use serde_json::Value;
 
-use crate::findings::Findings;
+use crate::findings::{Findings, PORT};
 use crate::support;
 
 #[test]
@@ -48,12 +49,16 @@ fn counters_agree_with_the_pods_interfaces() -> Result<()> {
 
 #[test]
 fn the_operators_tool_tells_what_happens() -> Result<()> {
-    let Some(lab) = support::lab(LabConfig::default())? else { return Ok(()) };
+    let Some(mut lab) = support::lab(LabConfig::default())? else { return Ok(()) };
+    lab.apply_service(&Service::new("web", 80, PORT, &[lab.address("node2-pod1")?]))?;
     let mut findings = Findings::default();
     findings.check("capture", captures(&lab));
+    findings.check("capture to a full disk", stops_at_a_full_disk(&lab));
     findings.check("explain", explains(&lab));
     findings.check("trace", traces(&lab));
     findings.check("flows and drops", lists(&lab));
+    findings.check("what follows, and ends", follows(&lab));
+    findings.check("Services", counts_connections(&lab));
     findings.check("wrong use", refuses(&lab));
     findings.check("garbage on the socket", survives_garbage(&lab));
     findings.check("top", shows_a_screen(&lab));
@@ -129,8 +134,32 @@ fn captures(lab: &Lab) -> Result<()> {
     let inner = read.lines().any(|l| l.contains(&format!("|{pod_address}||8|")));
     ensure!(outer && inner, "no echo request inside and outside of the tunnel:\n{read}");
     ensure!(read.contains("dropped: no_service: "), "no comment:\n{read}");
-    let full = run(lab, &["capture", "icmp", "-n", "1", "-w", "/nonexistent/file"])?;
-    ensure!(full.status.code() == Some(1) && text(&full).contains("/nonexistent/file"), "{}", text(&full));
+    let nowhere = run(lab, &["capture", "icmp", "-n", "1", "-w", "/nonexistent/file"])?;
+    ensure!(
+        nowhere.status.code() == Some(1) && text(&nowhere).contains("/nonexistent/file"),
+        "{}",
+        text(&nowhere)
+    );
+    Ok(())
+}
+
+/// full(4): every write is refused as by a disk without room.
+fn stops_at_a_full_disk(lab: &Lab) -> Result<()> {
+    let mut capture = start(lab, &["capture", "icmp", "-w", "/dev/full"])?;
+    let (pod, far) = (lab.space("node1-pod1")?.clone(), lab.address("node2-pod1")?);
+    let mut pongs = 0;
+    let ended = process::wait_until(Duration::from_secs(30), || {
+        pongs += Ping { count: 1, ..Ping::new(far) }.run(&pod).map_or(0, |pong| pong.received);
+        capture.try_wait().is_ok_and(|exit| exit.is_some())
+    });
+    if !ended {
+        capture.kill()?;
+    }
+    let output = capture.wait_with_output()?;
+    let told = text(&output);
+    ensure!(output.status.code() == Some(1) && told.contains("/dev/full"), "{:?}: {told}", output.status);
+    ensure!(told.contains("No space left"), "{told}");
+    ensure!(Ping::new(far).run(&pod)?.received > 0 && pongs > 0, "traffic has suffered");
     Ok(())
 }
 
@@ -176,6 +205,53 @@ fn lists(lab: &Lab) -> Result<()> {
     ensure!(example.contains("10.96.99.99:81"), "{drops:#}");
     ensure!(json(lab, &["services"])?.is_array() && json(lab, &["endpoints"])?.is_array());
     ensure!(json(lab, &["version"])?["dataplane"].is_string());
+    Ok(())
+}
+
+/// What a script can follow ends by itself.
+fn follows(lab: &Lab) -> Result<()> {
+    let drops = run(lab, &["drops", "-n", "2", "--json"])?;
+    let lines = text(&drops).lines().count();
+    ensure!(drops.status.success() && (1..=2).contains(&lines), "{}", text(&drops));
+    let top = run(lab, &["top", "-n", "1", "--json"])?;
+    ensure!(top.status.success() && text(&top).lines().count() == 1, "{}", text(&top));
+    let flows = start(lab, &["flows", "udp and port 4242", "--follow", "-n", "1", "--json"])?;
+    let (pod, far) = (lab.space("node1-pod1")?.clone(), lab.address("node2-pod1")?);
+    let mut flows = flows;
+    let ended = process::wait_until(Duration::from_secs(30), || {
+        let _ = pod.script(&format!("bash -c 'echo x > /dev/udp/{far}/4242'"));
+        flows.try_wait().is_ok_and(|exit| exit.is_some())
+    });
+    if !ended {
+        flows.kill()?;
+    }
+    let output = flows.wait_with_output()?;
+    let record: Value = serde_json::from_slice(&output.stdout).with_context(|| text(&output))?;
+    ensure!(ended && record["client"]["destination_port"] == 4242, "{record:#}");
+    Ok(())
+}
+
+/// Connections begun are counted, whatever becomes of them, in the tool and among the metrics.
+fn counts_connections(lab: &Lab) -> Result<()> {
+    let pod = lab.space("node1-pod1")?.clone();
+    for _ in 0..3 {
+        // Nobody listens: the answer is a reset.
+        pod.script(&format!("timeout 5 bash -c 'echo > /dev/tcp/10.96.0.80/{PORT}' || true"))?;
+    }
+    let services = json(lab, &["services", "default/web"])?;
+    ensure!(services[0]["begun"] == 3 && services[0]["endpoints"][0]["begun"] == 3, "{services:#}");
+    let endpoints = json(lab, &["endpoints", "default/web"])?;
+    ensure!(endpoints[0]["begun"] == 3, "{endpoints:#}");
+    let status = json(lab, &["status"])?;
+    ensure!(status["most_used_services"][0]["connections"] == 3, "{:#}", status["most_used_services"]);
+    ensure!(status["peers"][0]["tunnel"]["tx_frames"].as_u64() > Some(0), "{:#}", status["peers"]);
+    let exported = || {
+        let metrics = format!("curl -s http://127.0.0.1:{METRICS}/metrics");
+        let text = lab.space("node1").ok().and_then(|node| node.run(&metrics).ok()).unwrap_or_default();
+        text.lines()
+            .any(|line| line.starts_with("headrace_service_connections_total") && line.ends_with(" 3"))
+    };
+    ensure!(process::wait_until(Duration::from_secs(10), exported), "the metrics do not count three");
     Ok(())
 }
 

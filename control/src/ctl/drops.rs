@@ -12,18 +12,25 @@ use super::{CtlError, Printer, output, text};
 /// How long.
 #[derive(Args)]
 pub(super) struct DropsArgs {
-    /// Tell once and end
-    #[arg(long)]
+    /// Tell once what was dropped so far, and end
+    #[arg(long, conflicts_with = "count")]
     once: bool,
+    /// Look so many times, once a second, and end; 0 = until interrupted
+    #[arg(short = 'n', long, default_value = "0", value_name = "N")]
+    count: u64,
 }
 
 /// Tells what was dropped, and then, each second, what is.
 pub(super) async fn run(run_dir: &Path, args: DropsArgs, printer: &Printer) -> Result<(), CtlError> {
-    let request = proto::DropsRequest { once: args.once };
+    let looks = if args.once { 1 } else { args.count };
+    let request = proto::DropsRequest { once: looks == 1 };
     let mut stream = client::observe(run_dir).await?.drops(request).await?.into_inner();
     let mut before: HashMap<String, u64> = HashMap::new();
-    let mut first = true;
-    while let Some(reply) = stream.message().await? {
+    let (mut first, mut left) = (true, if looks == 0 { u64::MAX } else { looks });
+    while left > 0
+        && let Some(reply) = stream.message().await?
+    {
+        left -= 1;
         let news: Vec<_> = reply
             .drops
             .iter()

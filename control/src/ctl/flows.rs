@@ -18,6 +18,9 @@ pub(super) struct FlowsArgs {
     /// Go on with connections that begin and end
     #[arg(short, long)]
     follow: bool,
+    /// With --follow: end after so many lines; 0 = when interrupted
+    #[arg(short = 'n', long, default_value = "0", value_name = "N", requires = "follow")]
+    count: u64,
     /// List no more than so many; 0 = all
     #[arg(short, long, default_value = "0", value_name = "N")]
     limit: u64,
@@ -29,7 +32,7 @@ pub(super) async fn run(run_dir: &Path, args: FlowsArgs, printer: &Printer) -> R
         proto::FlowsRequest { filter: filter(&args.filter)?, limit: args.limit, follow: args.follow };
     let mut stream = client::observe(run_dir).await?.flows(request).await?.into_inner();
     if args.follow {
-        return follow(&mut stream, printer).await;
+        return follow(&mut stream, args.count, printer).await;
     }
     let mut flows = Vec::new();
     while let Some(record) = stream.message().await? {
@@ -44,9 +47,16 @@ pub(super) async fn run(run_dir: &Path, args: FlowsArgs, printer: &Printer) -> R
     })
 }
 
-async fn follow(stream: &mut tonic::Streaming<proto::FlowRecord>, printer: &Printer) -> Result<(), CtlError> {
-    let mut lost = 0;
-    while let Some(record) = stream.message().await? {
+async fn follow(
+    stream: &mut tonic::Streaming<proto::FlowRecord>,
+    count: u64,
+    printer: &Printer,
+) -> Result<(), CtlError> {
+    let (mut lost, mut left) = (0, if count == 0 { u64::MAX } else { count });
+    while left > 0
+        && let Some(record) = stream.message().await?
+    {
+        left -= 1;
         printer.next(&json(&record), || format!("{:6} {}", event(&record), row(&record).join("  ")))?;
         if record.lost > lost {
             eprintln!("{} events were lost: this reader is too slow", record.lost - lost);

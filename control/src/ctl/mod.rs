@@ -41,6 +41,7 @@ Examples:
   headracectl capture 'pod default/web-1' -w web.pcapng
   headracectl capture udp and port 8472 -w - | tshark -r -
   headracectl drops
+  headracectl drops --once --json | jq '.[] | {reason, count}'
   headracectl --run-dir /run/headrace-b status -o json | jq '.ports[] | {interface, xdp_mode, why}'
   source <(headracectl completions bash)";
 
@@ -84,9 +85,9 @@ enum Command {
     Top(top::TopArgs),
     /// Connections
     Flows(flows::FlowsArgs),
-    /// Services and how many connections they have
+    /// Services: connections that are open, and all that were begun
     Services(services::ServicesArgs),
-    /// Endpoints of Services: where they are and how many connections they have
+    /// Endpoints of Services: where they are, connections that are open, and all that were begun
     Endpoints(services::ServicesArgs),
     /// What would become of a packet, stage by stage, without sending it
     Explain(explain::ExplainArgs),

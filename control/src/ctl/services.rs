@@ -1,4 +1,5 @@
-//! `services` and `endpoints`: what there is, where it is, and how much it is used.
+//! `services` and `endpoints`: what there is, where it is, and how much it is used: connections that are open, and all
+//! that were begun since the dataplane runs.
 
 use std::path::Path;
 
@@ -21,13 +22,14 @@ pub(super) async fn services(run_dir: &Path, args: ServicesArgs, printer: &Print
     let services = fetch(run_dir, args.name).await?;
     let values: Vec<Value> = services.iter().map(json).collect();
     printer.show(&values, |width| {
-        let header = ["service", "at", "endpoints", "active"];
+        let header = ["service", "at", "endpoints", "open", "begun"];
         let rows = services.iter().map(|s| {
             vec![
                 s.name.clone(),
                 s.frontends.iter().map(frontend).collect::<Vec<_>>().join(", "),
                 s.endpoints.len().to_string(),
                 s.endpoints.iter().map(|e| e.active).sum::<u64>().to_string(),
+                s.begun.to_string(),
             ]
         });
         output::table(width, header, rows)
@@ -42,10 +44,11 @@ pub(super) async fn endpoints(run_dir: &Path, args: ServicesArgs, printer: &Prin
         .flat_map(|s| s.endpoints.iter().map(|e| with_service(endpoint(e), &s.name)))
         .collect();
     printer.show(&values, |width| {
-        let header = ["service", "endpoint", "place", "active"];
+        let header = ["service", "endpoint", "place", "open", "begun"];
         let rows = services.iter().flat_map(|s| {
             s.endpoints.iter().map(|e| {
-                vec![s.name.clone(), text::end(&e.address, e.port), e.place.clone(), e.active.to_string()]
+                let end = text::end(&e.address, e.port);
+                vec![s.name.clone(), end, e.place.clone(), e.active.to_string(), e.begun.to_string()]
             })
         });
         output::table(width, header, rows)
@@ -68,7 +71,7 @@ fn frontend(f: &proto::Frontend) -> String {
 
 fn json(s: &proto::ServiceRecord) -> Value {
     json!({
-        "name": s.name,
+        "name": s.name, "begun": s.begun,
         "frontends": s.frontends.iter().map(frontend).collect::<Vec<_>>(),
         "endpoints": s.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
     })
@@ -77,7 +80,7 @@ fn json(s: &proto::ServiceRecord) -> Value {
 fn endpoint(e: &proto::EndpointRecord) -> Value {
     json!({
         "address": text::address(&e.address), "port": e.port, "place": e.place,
-        "active": e.active,
+        "active": e.active, "begun": e.begun,
     })
 }
 

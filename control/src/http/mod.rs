@@ -16,7 +16,6 @@ mod listener;
 mod sections;
 mod stream;
 pub mod tls;
-mod tunnels;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,14 +30,13 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use self::access::{Access, ask_token, guard};
 use self::cluster::Cluster;
 use self::config::HttpConfig;
-use crate::desired::Desired;
 use crate::metrics::{self, Exporter};
 use crate::observe::Observations;
 
@@ -54,8 +52,6 @@ pub struct Node {
     pub run_dir: PathBuf,
     /// What the observer sees.
     pub observations: Observations,
-    /// What the dataplane is asked to do.
-    pub desired: watch::Receiver<Option<Arc<Desired>>>,
 }
 
 /// Serves both ports as configured, for ever. A port that cannot be had is told and tried again: the node's network does

@@ -1,11 +1,10 @@
-//! The parts of the stream that are only asked for while a page shows them: connections, Services, rates of tunnels.
+//! The parts of the stream that are only asked for while a page shows them: connections and Services.
 //!
 //! The dataplane may hold millions; a page is shown the busiest [`SHOWN`] of the first [`READ`] that match, so neither
 //! memory nor time grows with the tables. What cannot be had is said in words in the section itself.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use headrace_api::client;
@@ -13,21 +12,16 @@ use headrace_api::proto::observe_client::ObserveClient;
 use headrace_api::proto::{self, FlowRecord, FlowsRequest, ServicesRequest};
 
 use serde::Serialize;
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::Code;
 use tonic::transport::Channel;
 
 use super::Node;
 use super::stream::Wanted;
-use super::tunnels::{Tunnel, tunnels};
-use crate::desired::Desired;
 use crate::status::address;
 
 /// Connections that are read for one page.
 const READ: usize = 2000;
-/// Connections that are read to tell the tunnels' rates.
-const READ_FOR_TUNNELS: usize = 5000;
 /// Connections, and Services, that one page shows.
 const SHOWN: usize = 200;
 /// Endpoints of one Service that are shown.
@@ -40,7 +34,6 @@ const PATIENCE: Duration = Duration::from_millis(800);
 /// Asks the dataplane for one page.
 pub(super) struct Sections {
     run_dir: PathBuf,
-    desired: watch::Receiver<Option<Arc<Desired>>>,
     client: Option<ObserveClient<Channel>>,
     moved: Moved,
 }
@@ -109,7 +102,10 @@ struct Flow {
 struct Service {
     name: String,
     frontends: Vec<String>,
+    /// Connections that are open.
     active: u64,
+    /// All that were begun since the dataplane runs.
+    begun: u64,
     endpoints: Vec<Endpoint>,
     more_endpoints: usize,
 }
@@ -120,12 +116,12 @@ struct Endpoint {
     address: String,
     place: String,
     active: u64,
+    begun: u64,
 }
 
 impl Sections {
     pub(super) fn new(node: &Node) -> Self {
-        let (run_dir, desired) = (node.run_dir.clone(), node.desired.clone());
-        Self { run_dir, desired, client: None, moved: Moved::default() }
+        Self { run_dir: node.run_dir.clone(), client: None, moved: Moved::default() }
     }
 
     /// What the page wants now, by name, as JSON.
@@ -138,10 +134,6 @@ impl Sections {
         if let Some(name) = &wanted.services {
             let services = timeout(PATIENCE, self.services(name)).await;
             sections.push(("services", self.section(services)));
-        }
-        if wanted.tunnels.is_some() {
-            let tunnels = timeout(PATIENCE, self.tunnels()).await;
-            sections.push(("tunnels", self.section(tunnels)));
         }
         sections
     }
@@ -173,16 +165,6 @@ impl Sections {
         Ok(Section { problem: None, found, more, list })
     }
 
-    async fn tunnels(&mut self) -> Result<Section<Tunnel>, String> {
-        let records = self.read("", READ_FOR_TUNNELS).await?;
-        let (found, more) = (records.len(), records.len() == READ_FOR_TUNNELS);
-        let rates = self.moved.take(&records);
-        let desired = self.desired.borrow().clone();
-        let list =
-            desired.map(|desired| tunnels(&desired.peers, records.iter().zip(rates))).unwrap_or_default();
-        Ok(Section { problem: None, found, more, list })
-    }
-
     /// The first `limit` connections that match.
     async fn read(&mut self, filter: &str, limit: usize) -> Result<Vec<FlowRecord>, String> {
         let request = FlowsRequest { filter: bounded(filter)?, limit: limit as u64, follow: false };
@@ -201,7 +183,8 @@ impl Sections {
         let reply = self.client().await?.services(request).await.map_err(|e| words(&e))?.into_inner();
         let found = reply.services.len();
         let mut records = reply.services;
-        records.sort_by(|a, b| active(b).cmp(&active(a)).then_with(|| a.name.cmp(&b.name)));
+        let busiest = |record: &proto::ServiceRecord| std::cmp::Reverse((active(record), record.begun));
+        records.sort_by(|a, b| busiest(a).cmp(&busiest(b)).then_with(|| a.name.cmp(&b.name)));
         let list = records.into_iter().take(SHOWN).map(service).collect();
         Ok(Section { problem: None, found, more: false, list })
     }
@@ -239,12 +222,14 @@ fn service(record: proto::ServiceRecord) -> Service {
         address: end(e.address.as_ref(), e.port),
         place: e.place.clone(),
         active: e.active,
+        begun: e.begun,
     };
     let frontend = |f: &proto::Frontend| {
         format!("{} {}", end(f.address.as_ref(), f.port), protocol(f.protocol.cast_unsigned()))
     };
     Service {
         active: active(&record),
+        begun: record.begun,
         name: record.name,
         frontends: record.frontends.iter().take(ENDPOINTS).map(frontend).collect(),
         endpoints: record.endpoints.iter().take(ENDPOINTS).map(endpoint).collect(),

@@ -36,8 +36,6 @@ pub(super) struct Wanted {
     pub(super) flows: Option<String>,
     /// Services with this in their name (empty = all); `None` = no Services.
     pub(super) services: Option<String>,
-    /// Rates of the tunnels to other nodes, whatever is given; `None` = no rates.
-    pub(super) tunnels: Option<String>,
 }
 
 pub(super) async fn stream(

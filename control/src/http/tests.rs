@@ -207,8 +207,7 @@ impl Site {
     async fn start(token: Option<Token>) -> Self {
         let run_dir = TempDir::new().unwrap();
         let (observer, observations) = seen(Ok::<StatusReply, String>(status(1000, 10)));
-        let (_, desired) = watch::channel(None);
-        let node = Node { name: "a".into(), run_dir: run_dir.path().to_owned(), observations, desired };
+        let node = Node { name: "a".into(), run_dir: run_dir.path().to_owned(), observations };
         let config = HttpConfig { dashboard: None, metrics: None, token, tls: None, hosts: Vec::new() };
         let access = access(&config, &node);
         let router = dashboard_router(config, node, &access);

@@ -3,7 +3,8 @@
 use std::fmt::Result;
 
 use headrace_api::proto::{
-    FlowTableStatus, FrameLedger, PortCounters, PortStatus, StageCost, StatusReply, WorkerStatus,
+    FlowTableStatus, FrameLedger, PortCounters, PortStatus, StageCost, StatusReply, TablesStatus,
+    TunnelCounters, WorkerStatus,
 };
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -37,6 +38,7 @@ const fn with_unit<'a>(name: &'a str, unit: Unit, help: &'a str) -> Family<'a> {
 type PortValue = fn(&PortCounters) -> u64;
 type WorkerValue = fn(&WorkerStatus) -> u64;
 type LedgerValue = fn(&FrameLedger) -> u64;
+type TunnelValue = fn(&TunnelCounters) -> u64;
 
 /// Counters of ports, seen from the dataplane: received is what the pod or the wire sent.
 const PORTS: [(Family<'_>, PortValue); 11] = [
@@ -61,8 +63,11 @@ const PORTS: [(Family<'_>, PortValue); 11] = [
     (family("port_kicks", "System calls that started transmission."), |c| c.kicks),
 ];
 
+/// Services that have a series of their own, however many the dataplane names.
+const SERVICES: usize = 32;
+
 /// Counters of workers.
-const WORKERS: [(Family<'_>, WorkerValue); 11] = [
+const WORKERS: [(Family<'_>, WorkerValue); 13] = [
     (family("worker_loops", "Times around all ports."), |w| w.loops),
     (family("worker_bursts", "Times around all ports that found frames."), |w| w.bursts),
     (family("worker_frames", "Frames received."), |w| w.frames),
@@ -71,11 +76,31 @@ const WORKERS: [(Family<'_>, WorkerValue); 11] = [
     (family("worker_icmp_errors_sent", "ICMP errors made for senders."), |w| w.icmp_errors_sent),
     (family("worker_flow_hits", "Packets of known connections."), |w| w.flow_hits),
     (family("worker_flow_misses", "Packets that began a connection, or none."), |w| w.flow_misses),
+    (family("worker_service_connections", "Connections to Services that were begun."), |w| {
+        w.service_connections
+    }),
+    (family("worker_icmp_errors_withheld", "ICMP errors that must not be sent, or above the limit."), |w| {
+        w.icmp_errors_withheld
+    }),
     (family("worker_segments_made", "Segments made of superframes (TSO)."), |w| w.segments_out),
     (family("worker_segments_merged", "Segments merged into superframes (GRO)."), |w| w.segments_in),
     (family("worker_checksums_completed", "Checksums completed for a sender that left them."), |w| {
         w.checksums_completed
     }),
+];
+
+/// Counters of tunnels, seen from this node.
+const TUNNELS: [(Family<'_>, TunnelValue); 4] = [
+    (family("peer_received_frames", "Packets out of the node's tunnel, a superframe counts once."), |t| {
+        t.rx_frames
+    }),
+    (with_unit("peer_received", Unit::Bytes, "Bytes of IP packets out of the node's tunnel."), |t| {
+        t.rx_bytes
+    }),
+    (family("peer_sent_frames", "Packets into the node's tunnel, a superframe counts once."), |t| {
+        t.tx_frames
+    }),
+    (with_unit("peer_sent", Unit::Bytes, "Bytes of IP packets into the node's tunnel."), |t| t.tx_bytes),
 ];
 
 /// Where the chunks of a frame area can be.
@@ -206,7 +231,39 @@ impl Families<'_> {
                 ConstGauge::new(i64::from(known)),
             )
         });
-        self.many(&family("peer_next_hop_known", "1 when packets to the node have a next hop."), reachable)
+        self.many(&family("peer_next_hop_known", "1 when packets to the node have a next hop."), reachable)?;
+        for (family, value) in &TUNNELS {
+            let tunnels = status.peers.iter().filter_map(|peer| Some((peer, peer.tunnel?)));
+            let counted = tunnels
+                .map(|(peer, tunnel)| (vec![("peer", peer.name.clone())], ConstCounter::new(value(&tunnel))));
+            self.many(family, counted)?;
+        }
+        Ok(())
+    }
+
+    /// The snapshot that workers forward by.
+    pub(super) fn tables(&mut self, tables: &TablesStatus) -> Result {
+        let updates = family("tables_updates", "Snapshots of the tables that were published.");
+        self.one(&updates, &ConstCounter::new(tables.updates))?;
+        let age = with_unit("tables_age", Unit::Seconds, "Since the last snapshot was published.");
+        self.gauge(&age, tables.age_seconds)?;
+        let frontends = family("service_frontends", "Addresses and ports at which Services are reached.");
+        self.gauge(&frontends, tables.frontends.into())?;
+        let hops = family("next_hops", "Hosts on the uplink's subnets that packets were sent to.");
+        self.gauge(&hops, tables.next_hops.into())
+    }
+
+    /// The dataplane names the most used only, however many there are.
+    pub(super) fn services(&mut self, status: &StatusReply) -> Result {
+        let used = family(
+            "service_connections",
+            "Connections begun to each of the most used Services; headracectl services lists all.",
+        );
+        let services = status.most_used_services.iter().take(SERVICES);
+        self.many(
+            &used,
+            services.map(|s| (vec![("service", s.name.clone())], ConstCounter::new(s.connections))),
+        )
     }
 
     pub(super) fn flows(&mut self, flows: &FlowTableStatus) -> Result {

@@ -1,7 +1,7 @@
 //! `/metrics` in OpenMetrics text: what the observer saw last, under names by Prometheus' conventions.
 //!
 //! The sets of labels are bounded by the node: its workers, its ports, the reasons for drops, the frame areas, its peers.
-//! Services and endpoints are counted, never listed, so ten thousand of them cost nothing here.
+//! Of Services only the most used have a name here, 32 at most, so ten thousand of them cost nothing.
 
 mod families;
 mod histogram;
@@ -63,6 +63,8 @@ fn write(snapshot: &Arc<Snapshot>, encoder: DescriptorEncoder<'_>) -> fmt::Resul
     families.ports(status)?;
     families.workers(status)?;
     families.peers(status)?;
+    families.tables(&status.tables.unwrap_or_default())?;
+    families.services(status)?;
     families.flows(&status.flows.clone().unwrap_or_default())
 }
 

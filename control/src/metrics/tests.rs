@@ -2,7 +2,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use headrace_api::proto::{Count, FrameLedger, PeerStatus, PortStatus, StageCost, StatusReply, WorkerStatus};
+use headrace_api::proto::{
+    Count, FrameLedger, PeerStatus, PortStatus, ServiceUse, StageCost, StatusReply, TablesStatus,
+    TunnelCounters, WorkerStatus,
+};
 use openmetrics_parser::openmetrics::parse_openmetrics;
 
 use super::*;
@@ -21,6 +24,14 @@ fn a_real_parser_reads_every_metric_and_names_follow_the_conventions() {
         assert!(!family.unit.is_empty() || !name.ends_with("_bytes"), "{name} has no unit");
     }
     assert!(text.contains("headrace_port_received_bytes_total{node=\"a\",interface=\"hr1\""), "{text}");
+    for line in [
+        "headrace_peer_received_bytes_total{node=\"a\",peer=\"b\"} 5",
+        "headrace_service_connections_total{node=\"a\",service=\"default/web:http\"} 4",
+        "headrace_tables_updates_total{node=\"a\"} 3",
+        "headrace_tables_age_seconds{node=\"a\"} 9",
+    ] {
+        assert!(text.lines().any(|l| l == line), "no {line} in {text}");
+    }
     assert!(text.ends_with("# EOF\n"));
 }
 
@@ -33,10 +44,12 @@ fn a_dataplane_that_is_away_is_a_metric() {
 }
 
 #[test]
-fn ten_thousand_services_make_no_series_more() {
+fn ten_thousand_services_make_32_series_and_no_more() {
     let few = StatusReply { services: 1, endpoints: 1, ..full() };
-    let many = StatusReply { services: 10_000, endpoints: 100_000, ..full() };
-    assert_eq!(series(&text(Ok(few))).len(), series(&text(Ok(many))).len());
+    let used = |i: u64| ServiceUse { name: format!("default/s{i}:http"), connections: i };
+    let most_used_services = (0..10_000).map(used).collect();
+    let many = StatusReply { services: 10_000, endpoints: 100_000, most_used_services, ..full() };
+    assert_eq!(series(&text(Ok(few))).len() + 31, series(&text(Ok(many))).len(), "the most used only");
 }
 
 #[test]
@@ -46,6 +59,39 @@ fn a_node_with_a_hundred_and_ten_pods_has_a_bounded_number_of_series() {
     let series = series(&text);
     assert!(series.len() < 112 * 14 + 150, "{}", series.len());
     assert!(text.len() < 400_000, "{}", text.len());
+}
+
+/// The fastest of many, since what else the machine does is not meant.
+#[test]
+fn a_scrape_of_a_full_node_takes_less_than_50_ms() {
+    let port = |i| PortStatus {
+        interface: format!("hr{i}"),
+        label: format!("default/web-{i}"),
+        counters: Some(headrace_api::proto::PortCounters { rx_bytes: u64::MAX, ..Default::default() }),
+        ..PortStatus::default()
+    };
+    let tunnel = Some(TunnelCounters { rx_bytes: u64::MAX, ..TunnelCounters::default() });
+    let peer = |i| PeerStatus { name: format!("node-{i}"), tunnel, ..PeerStatus::default() };
+    let used = |i| ServiceUse { name: format!("default/s{i}:http"), connections: u64::MAX };
+    let status = StatusReply {
+        ports: (0..112).map(port).collect(),
+        peers: (0..100).map(peer).collect(),
+        most_used_services: (0..10_000).map(used).collect(),
+        workers: vec![full().workers[0].clone(); 8],
+        services: 10_000,
+        endpoints: 100_000,
+        ..full()
+    };
+    let (_, observations) = seen(Ok(status));
+    let exporter = Exporter::new("a", observations);
+    let scrape = || {
+        let begin = std::time::Instant::now();
+        assert!(!exporter.text().unwrap().is_empty());
+        begin.elapsed()
+    };
+    let fastest = std::iter::repeat_with(scrape).take(30).min().unwrap();
+    println!("a scrape takes {fastest:?}");
+    assert!(fastest < std::time::Duration::from_millis(50), "{fastest:?}");
 }
 
 #[test]
@@ -89,6 +135,9 @@ fn full() -> StatusReply {
     let drops = vec![Count { name: "no_route".into(), count: 7, ..Count::default() }];
     let stages = vec![StageCost { stage: "ingress".into(), ns: 700, packets: 10 }];
     let worker = WorkerStatus { drops, stages, frames_ledger: vec![ledger], ..base.workers[0].clone() };
-    let peers = vec![PeerStatus { name: "b".into(), path: "vxlan".into(), ..PeerStatus::default() }];
-    StatusReply { workers: vec![worker], peers, ..base }
+    let tunnel = Some(TunnelCounters { rx_bytes: 5, ..TunnelCounters::default() });
+    let peers = vec![PeerStatus { name: "b".into(), path: "vxlan".into(), tunnel, ..PeerStatus::default() }];
+    let tables = Some(TablesStatus { updates: 3, age_seconds: 9, ..TablesStatus::default() });
+    let most_used_services = vec![ServiceUse { name: "default/web:http".into(), connections: 4 }];
+    StatusReply { workers: vec![worker], peers, tables, most_used_services, ..base }
 }

@@ -1,16 +1,19 @@
 //! Rates between two looks: what the dashboard draws over time.
 //!
 //! Counters of a dataplane that was started again begin at 0; a counter that went back counts from 0. Only what moved is
-//! kept, and at most [`PORTS`] ports: the busiest.
+//! kept, and at most [`PORTS`] ports and [`TUNNELS`] tunnels: the busiest.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use headrace_api::proto::{PortCounters, PortStatus, StatusReply, WorkerStatus};
+use headrace_api::proto::{PortCounters, PortStatus, StatusReply, TunnelCounters, WorkerStatus};
 use serde::Serialize;
 
 /// Ports in one point.
 pub const PORTS: usize = 64;
+
+/// Tunnels in one point.
+pub const TUNNELS: usize = 64;
 
 /// One second of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -23,6 +26,8 @@ pub struct Point {
     pub workers: Vec<WorkerRates>,
     /// By interface, where something moved.
     pub ports: BTreeMap<String, PortRates>,
+    /// By the other node's name, where something moved.
+    pub tunnels: BTreeMap<String, TunnelRates>,
     /// Frames dropped a second, by reason, where there were any.
     pub drops: BTreeMap<String, f64>,
     /// All drops.
@@ -44,6 +49,8 @@ pub struct WorkerRates {
     pub pps: f64,
     /// Frames in a burst, on average.
     pub burst: f64,
+    /// Times around its loop a second: an idle one goes round at least once in 200 ms, so 0 is one that stands still.
+    pub turns: f64,
     /// Bursts by size, in the contract's classes (WorkerStatus.burst_sizes).
     pub burst_sizes: Vec<u64>,
     /// Turns by duration, in the contract's classes (WorkerStatus.turn_durations).
@@ -69,6 +76,21 @@ impl Serialize for PortRates {
     }
 }
 
+/// One tunnel's IP packets, seen from this node. Written as an array.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TunnelRates {
+    /// Bits a second that come from the other node.
+    pub rx_bps: f64,
+    /// Bits a second that go to it.
+    pub tx_bps: f64,
+}
+
+impl Serialize for TunnelRates {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        [self.rx_bps, self.tx_bps].map(f64::round).serialize(serializer)
+    }
+}
+
 impl Point {
     /// The rates from `old` (with the time since) to `new`; none where either is missing.
     pub fn new(at: u64, old: Option<(Duration, &StatusReply)>, new: Option<&StatusReply>) -> Self {
@@ -80,6 +102,7 @@ impl Point {
         Self {
             workers: (0..new.workers.len()).map(|i| worker_rates(rate, (old, new), i)).collect(),
             ports: ports(rate, old, new),
+            tunnels: tunnels(rate, old, new),
             // An empty sum of floating point numbers is -0.
             dropped: drops.values().fold(0.0, |sum, rate| sum + rate),
             drops,
@@ -114,6 +137,7 @@ fn worker_rates(rate: Rate, (old, new): (&StatusReply, &StatusReply), index: usi
         bps: 8.0 * rate.of(bytes(old), bytes(new)),
         pps,
         burst: share(pps, bursts),
+        turns: rate.of(before.loops, worker.loops),
         burst_sizes: moved(&before.burst_sizes, &worker.burst_sizes),
         turn_durations: moved(&before.turn_durations, &worker.turn_durations),
     }
@@ -138,10 +162,31 @@ fn ports(rate: Rate, old: &StatusReply, new: &StatusReply) -> BTreeMap<String, P
         let name = port.interface.as_str();
         (name, port_rates(rate, &before.get(name).copied().unwrap_or_default(), &counters(port)))
     });
-    let mut moved: Vec<(&str, PortRates)> =
-        rates.filter(|(_, rates)| *rates != PortRates::default()).collect();
-    moved.sort_by(|(_, a), (_, b)| (b.rx_bps + b.tx_bps).total_cmp(&(a.rx_bps + a.tx_bps)));
-    moved.truncate(PORTS);
+    busiest(rates, PORTS, |rates| rates.rx_bps + rates.tx_bps)
+}
+
+fn tunnels(rate: Rate, old: &StatusReply, new: &StatusReply) -> BTreeMap<String, TunnelRates> {
+    let before: BTreeMap<&str, TunnelCounters> =
+        old.peers.iter().filter_map(|peer| Some((peer.name.as_str(), peer.tunnel?))).collect();
+    let rates = new.peers.iter().filter_map(|peer| {
+        let (name, new) = (peer.name.as_str(), peer.tunnel?);
+        let old = before.get(name).copied().unwrap_or_default();
+        let rx_bps = 8.0 * rate.of(old.rx_bytes, new.rx_bytes);
+        let tx_bps = 8.0 * rate.of(old.tx_bytes, new.tx_bytes);
+        Some((name, TunnelRates { rx_bps, tx_bps }))
+    });
+    busiest(rates, TUNNELS, |rates| rates.rx_bps + rates.tx_bps)
+}
+
+/// Those that move, the `limit` that move most.
+fn busiest<'a, T: Default + PartialEq>(
+    rates: impl Iterator<Item = (&'a str, T)>,
+    limit: usize,
+    weight: fn(&T) -> f64,
+) -> BTreeMap<String, T> {
+    let mut moved: Vec<(&str, T)> = rates.filter(|(_, rates)| *rates != T::default()).collect();
+    moved.sort_by(|(_, a), (_, b)| weight(b).total_cmp(&weight(a)));
+    moved.truncate(limit);
     moved.into_iter().map(|(name, rates)| (name.to_owned(), rates)).collect()
 }
 

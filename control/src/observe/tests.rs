@@ -1,11 +1,11 @@
 use headrace_api::proto::{
-    Count, FlowTableStatus, PeerStatus, PortCounters, PortStatus, StatusReply, WorkerStatus,
+    Count, FlowTableStatus, PeerStatus, PortCounters, PortStatus, StatusReply, TunnelCounters, WorkerStatus,
 };
 use tempfile::TempDir;
 
 use super::events::{Event, Kind, events};
 use super::history::{EVENTS, History, POINTS};
-use super::point::{PORTS, Point};
+use super::point::{PORTS, Point, TUNNELS};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -48,6 +48,32 @@ fn a_point_holds_the_busiest_ports_and_no_more() {
     let point = Point::new(0, Some((SECOND, &many(1))), Some(&many(2)));
     assert_eq!(point.ports.len(), PORTS);
     assert!(point.ports.contains_key("hr999") && !point.ports.contains_key("hr1"));
+}
+
+#[test]
+fn tunnels_have_rates_and_a_worker_that_stands_still_has_no_turns() {
+    let look = |factor: u64| StatusReply {
+        peers: (0..100).map(|i| peer(&format!("n{i}"), i * factor)).chain([direct()]).collect(),
+        workers: vec![
+            WorkerStatus { id: 0, loops: 7 * factor, ..WorkerStatus::default() },
+            WorkerStatus { id: 1, loops: 7, ..WorkerStatus::default() },
+        ],
+        ..StatusReply::default()
+    };
+    let point = Point::new(0, Some((SECOND, &look(1))), Some(&look(2)));
+    assert_eq!(point.tunnels.len(), TUNNELS);
+    assert_eq!((point.tunnels["n99"].rx_bps, point.tunnels["n99"].tx_bps), (8.0 * 99.0, 80.0 * 99.0));
+    assert!(!point.tunnels.contains_key("n1") && !point.tunnels.contains_key("direct"));
+    assert_eq!((point.workers[0].turns, point.workers[1].turns), (7.0, 0.0));
+}
+
+fn peer(name: &str, bytes: u64) -> PeerStatus {
+    let tunnel = TunnelCounters { rx_bytes: bytes, tx_bytes: 10 * bytes, ..TunnelCounters::default() };
+    PeerStatus { name: name.into(), tunnel: Some(tunnel), ..PeerStatus::default() }
+}
+
+fn direct() -> PeerStatus {
+    PeerStatus { name: "direct".into(), ..PeerStatus::default() }
 }
 
 #[test]

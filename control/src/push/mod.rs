@@ -84,11 +84,6 @@ pub fn new(run_dir: PathBuf) -> (Pusher, Feed) {
 }
 
 impl Pusher {
-    /// The desired state, for those who only look.
-    pub fn watch(&self) -> watch::Receiver<Option<Arc<Desired>>> {
-        self.desired.subscribe()
-    }
-
     /// Replaces the desired state. An equal one changes nothing.
     pub fn update(&self, desired: Desired) {
         self.desired.send_if_modified(|old| {

@@ -55,10 +55,19 @@ pub struct Status {
     pub peers: Vec<Peer>,
     pub flows: Flows,
     pub tables: Tables,
+    pub most_used_services: Vec<ServiceUse>,
     pub last_refusals: Vec<Refusal>,
     pub warnings: Vec<String>,
     /// Not from the dataplane: what of its input the agent cannot use.
     pub agent_problems: Vec<String>,
+}
+
+/// ServiceUse.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub struct ServiceUse {
+    pub name: String,
+    pub connections: u64,
 }
 
 /// TablesStatus.
@@ -156,6 +165,7 @@ pub struct Worker {
     pub icmp_errors_sent: u64,
     pub icmp_errors_withheld: u64,
     pub to_host: u64,
+    pub service_connections: u64,
 }
 
 /// StageCost.
@@ -197,6 +207,18 @@ pub struct Peer {
     pub address: String,
     pub path: String,
     pub neighbor: String,
+    /// Not known of a path without tunnel.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// TunnelCounters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub struct Tunnel {
+    pub rx_frames: u64,
+    pub rx_bytes: u64,
+    pub tx_frames: u64,
+    pub tx_bytes: u64,
 }
 
 /// FlowTableStatus.
@@ -236,6 +258,7 @@ impl From<proto::StatusReply> for Status {
             peers: m.peers.into_iter().map(Into::into).collect(),
             flows: m.flows.unwrap_or_default().into(),
             tables: m.tables.unwrap_or_default().into(),
+            most_used_services: m.most_used_services.into_iter().map(service_use).collect(),
             last_refusals: m.last_refusals.into_iter().map(Into::into).collect(),
             warnings: m.warnings,
             agent_problems: Vec::new(),
@@ -327,6 +350,7 @@ impl From<proto::WorkerStatus> for Worker {
             icmp_errors_sent: m.icmp_errors_sent,
             icmp_errors_withheld: m.icmp_errors_withheld,
             to_host: m.to_host,
+            service_connections: m.service_connections,
         }
     }
 }
@@ -348,7 +372,13 @@ impl From<proto::FrameLedger> for Ledger {
 impl From<proto::PeerStatus> for Peer {
     fn from(m: proto::PeerStatus) -> Self {
         let address = m.address.as_ref().map(address).unwrap_or_default();
-        Self { name: m.name, address, path: m.path, neighbor: m.neighbor }
+        let tunnel = m.tunnel.map(|t| Tunnel {
+            rx_frames: t.rx_frames,
+            rx_bytes: t.rx_bytes,
+            tx_frames: t.tx_frames,
+            tx_bytes: t.tx_bytes,
+        });
+        Self { name: m.name, address, path: m.path, neighbor: m.neighbor, tunnel }
     }
 }
 
@@ -383,6 +413,10 @@ impl From<proto::Refusal> for Refusal {
     fn from(m: proto::Refusal) -> Self {
         Self { resource: m.resource, field: m.field, reason: m.reason }
     }
+}
+
+fn service_use(m: proto::ServiceUse) -> ServiceUse {
+    ServiceUse { name: m.name, connections: m.connections }
 }
 
 /// Empty when the message holds no address.

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::{Port, Status};
+use super::{Port, Status, Tunnel};
 
 /// The whole status as text, at most `width` columns wide where a width is given.
 pub fn table(status: &Status, width: Option<u16>) -> String {
@@ -182,11 +182,21 @@ impl Tables {
     }
 
     fn peers(&self, s: &Status) -> String {
-        let rows = s
-            .peers
-            .iter()
-            .map(|p| vec![p.name.clone(), p.address.clone(), p.path.clone(), p.neighbor.clone()]);
-        self.draw(["peer", "address", "path", "neighbor"], rows)
+        let carried = |tunnel: Option<Tunnel>, of: fn(Tunnel) -> (u64, u64)| match tunnel.map(of) {
+            Some((frames, all)) => format!("{} ({})", count(frames), bytes(all)),
+            None => "-".into(),
+        };
+        let rows = s.peers.iter().map(|p| {
+            vec![
+                p.name.clone(),
+                p.address.clone(),
+                p.path.clone(),
+                p.neighbor.clone(),
+                carried(p.tunnel, |t| (t.rx_frames, t.rx_bytes)),
+                carried(p.tunnel, |t| (t.tx_frames, t.tx_bytes)),
+            ]
+        });
+        self.draw(["peer", "address", "path", "neighbor", "received", "sent"], rows)
     }
 
     fn flows(&self, s: &Status) -> String {

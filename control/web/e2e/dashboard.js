@@ -1,15 +1,13 @@
-// The dashboard with a real node behind it. tests/tests/dashboard.rs starts this and does what it is asked on standard
-// output ("do: ..."); an empty line on standard input says that it is done. Exit status 0 = all as it should be.
+// The dashboard with a real node behind it. tests/tests/dashboard.rs starts this and does what it is asked (ask.js). Exit
+// status 0 = all as it should be.
 
 import assert from "node:assert/strict";
-import { createInterface } from "node:readline";
 
+import { ask, LIMIT } from "./ask.js";
 import { launch, open } from "./browser.js";
 
 const [url] = process.argv.slice(2);
 assert(url, "usage: node dashboard.js URL");
-const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-const LIMIT = { timeout: 20_000 };
 const faults = [];
 
 const browser = await launch();
@@ -19,6 +17,7 @@ try {
   await numbersMove(page);
   await searchWorks(page);
   await keyboardWorks(page);
+  await standingWorkerShows(page);
   await deadDataplaneShows(page);
   await deadAgentShows(page);
   assert.deepEqual(faults, []);
@@ -28,13 +27,6 @@ try {
 }
 // Standard input stays open and would keep the process.
 process.exit(0);
-
-/** @param {string} action */
-async function ask(action) {
-  console.log(`do: ${action}`);
-  const answer = await answers.next();
-  assert.equal(answer.value, "", `${action} failed`);
-}
 
 /** @param {"light" | "dark"} theme */
 async function looks(theme) {
@@ -94,6 +86,11 @@ async function keyboardWorks(page) {
   }
   await page.keyboard.press("4");
   await page.getByText("default/web").first().waitFor(LIMIT);
+  await ask("connect to the Service");
+  await page.getByText(/[1-9]\d* begun/).waitFor(LIMIT);
+  await page.keyboard.press("5");
+  const tunnel = page.locator("svg.topology g.box", { hasText: "node2," });
+  await tunnel.locator("text.end", { hasText: "bit/s" }).waitFor(LIMIT);
   await page.keyboard.press("2");
   await page.getByText("default/node1-pod1").first().waitFor(LIMIT);
   await page.reload();
@@ -101,6 +98,17 @@ async function keyboardWorks(page) {
   const focused = await page.evaluate(() => document.activeElement?.textContent);
   assert.equal(focused, "Skip to content", "the first stop of the Tab key");
   await page.keyboard.press("1");
+}
+
+/** @param {import("playwright-core").Page} page */
+async function standingWorkerShows(page) {
+  await ask("hold worker");
+  const alert = page.getByRole("alert").filter({ hasText: "Worker 0 stands still" });
+  await alert.waitFor(LIMIT);
+  // The others, and who tells of it, go on.
+  await page.getByRole("status").getByText("live").waitFor(LIMIT);
+  await ask("release worker");
+  await alert.waitFor({ ...LIMIT, state: "hidden" });
 }
 
 /** @param {import("playwright-core").Page} page */

@@ -29,7 +29,6 @@ function followWhatIsShown(): void {
       node,
       flows: shown === "connections" ? text : undefined,
       services: shown === "services" ? text : undefined,
-      tunnels: shown === "topology",
     });
     const secret = token.value;
     const controller = new AbortController();

@@ -19,6 +19,14 @@ export function load(point: Point): number {
   return point.workers.reduce((most, worker) => Math.max(most, worker.load), 0);
 }
 
+/** Workers that did not go round once in the last seconds: an idle one does so at least five times a second. */
+export function standing(points: readonly Point[], seconds = 3): number[] {
+  const last = points.slice(-seconds);
+  if (last.length < seconds || !last.every((point) => point.up)) return [];
+  const workers = last[0]?.workers.map((_, index) => index) ?? [];
+  return workers.filter((index) => last.every((point) => point.workers[index]?.turns === 0));
+}
+
 /** Sum of one kind of rate over the ports that play one of `roles`. */
 export function ofRoles(point: Point, status: Status | null, roles: readonly string[], kind: 0 | 1 | 2 | 3): number {
   const ports = status?.ports.filter((port) => roles.includes(port.role)) ?? [];

@@ -2,7 +2,7 @@
 
 import { computed, signal } from "@preact/signals";
 
-import type { Flow, HappenedEvent, Look, NodeSummary, Point, Section, Service, Status, Tunnel } from "./api/types";
+import type { Flow, HappenedEvent, Look, NodeSummary, Point, Section, Service, Status } from "./api/types";
 
 /** Ten minutes, as the agent keeps. */
 const POINTS = 600;
@@ -22,7 +22,6 @@ export const problem = signal<string | null>(null);
 export const nodes = signal<readonly NodeSummary[]>([]);
 export const flows = signal<Section<Flow> | null>(null);
 export const services = signal<Section<Service> | null>(null);
-export const tunnels = signal<Section<Tunnel> | null>(null);
 /** The node that the agent runs on. */
 export const ownNode = signal("");
 /** The node that is shown; empty = the agent's own. */
@@ -52,7 +51,6 @@ export function take(look: Look): void {
   nodes.value = look.nodes;
   flows.value = look.flows ?? null;
   services.value = look.services ?? null;
-  tunnels.value = look.tunnels ?? null;
   link.value = { state: "live" };
 }
 
@@ -70,7 +68,7 @@ export function choose(node: string): void {
 
 function forget(): void {
   [sequence.value, points.value, events.value] = [0, [], []];
-  [status.value, problem.value, flows.value, services.value, tunnels.value] = [null, null, null, null, null];
+  [status.value, problem.value, flows.value, services.value] = [null, null, null, null];
   link.value = { state: "connecting" };
 }
 

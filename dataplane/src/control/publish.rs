@@ -78,8 +78,12 @@ fn changed(services: &Services, changes: &[ServiceChange]) -> Option<Services> {
     let mut remove: Vec<FrontendKey> = Vec::new();
     let mut insert = Vec::new();
     for change in changes {
-        remove.extend(change.old.as_deref().map(build::frontend_keys).unwrap_or_default());
-        insert.extend(change.new.as_deref().map(build::service).unwrap_or_default());
+        let old = change.old.as_deref().map(build::frontend_keys).unwrap_or_default();
+        if let Some(new) = change.new.as_deref() {
+            let before = old.iter().find_map(|key| services.get(key));
+            insert.extend(build::changed_service(new, before.map(|f| &f.service.hits)));
+        }
+        remove.extend(old);
     }
     (!remove.is_empty() || !insert.is_empty()).then(|| services.with(&remove, &insert))
 }
@@ -99,6 +103,7 @@ fn no_longer_kept(change: &ServiceChange) -> Option<(ServiceId, Vec<Endpoint>)> 
 /// The snapshot to publish, which shares what did not change; `None` when nothing did.
 fn next(current: &Tables, mut built: Tables) -> Option<Tables> {
     Arc::make_mut(&mut built.ports).keep_buckets(&current.ports);
+    Arc::make_mut(&mut built.peers).keep_traffic(&current.peers);
     let same = share(&current.ports, &mut built.ports)
         & share(&current.routes, &mut built.routes)
         & share(&current.peers, &mut built.peers)

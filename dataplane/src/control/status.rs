@@ -1,5 +1,7 @@
 //! What the dataplane does now, for people and for the controller.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -17,12 +19,15 @@ use crate::drop_reason::DropReason;
 use crate::frames::{AreaId, Ledger};
 use crate::observe::{StageId, Ticks};
 use crate::stats::{PortCounters, WorkerStats};
-use crate::tables::build::KernelFacts;
+use crate::tables::build::{self, KernelFacts};
+use crate::tables::{Services, Traffic};
 use crate::worker::WorkerHandle;
 
-/// The whole reply.
+/// Services that a reply names.
+const MOST_USED: usize = 32;
+
+/// The whole reply. The workers are not asked: what is not a counter they publish once a second.
 pub fn reply(r: &Reconciler) -> proto::StatusReply {
-    r.workers.publish();
     let (services, endpoints) = r.desired.service_counts();
     proto::StatusReply {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -39,6 +44,7 @@ pub fn reply(r: &Reconciler) -> proto::StatusReply {
         services: services as u32,
         endpoints: endpoints as u32,
         tables: Some(tables(r)),
+        most_used_services: most_used(&r.flows.shared.tables.load().services),
     }
 }
 
@@ -215,6 +221,7 @@ fn worker(r: &Reconciler, handle: &WorkerHandle) -> proto::WorkerStatus {
         icmp_errors_sent: hot.icmp_errors_sent.get(),
         icmp_errors_withheld: hot.icmp_errors_withheld.get(),
         to_host: hot.to_host.get(),
+        service_connections: hot.service_connections.get(),
     }
 }
 
@@ -262,16 +269,40 @@ fn ledger(area: &str, ledger: &Ledger) -> proto::FrameLedger {
 }
 
 fn peer(r: &Reconciler, peer: &Peer) -> proto::PeerStatus {
-    let hop = match peer.address {
-        std::net::IpAddr::V4(address) => r.facts.next_hop(address),
-        std::net::IpAddr::V6(_) => None,
-    };
+    let address = build::v4(peer.address);
+    let hop = address.and_then(|address| r.facts.next_hop(address));
+    let peers = Arc::clone(&r.flows.shared.tables.load().peers);
+    let published = address.and_then(|address| peers.get(*peers.by_address.get(&address)?));
     proto::PeerStatus {
         name: peer.name.clone(),
         address: Some(peer.address.into()),
         path: if r.is_direct(peer) { "direct" } else { "vxlan" }.into(),
         neighbor: neighbor(r.kernel.view(), r.uplink.open().ok().map(|open| open.ifindex), &r.facts, hop),
+        tunnel: published.filter(|peer| !peer.direct).map(|peer| tunnel(&peer.traffic)),
     }
+}
+
+fn tunnel(traffic: &Traffic) -> proto::TunnelCounters {
+    proto::TunnelCounters {
+        rx_frames: traffic.rx_frames.get(),
+        rx_bytes: traffic.rx_bytes.get(),
+        tx_frames: traffic.tx_frames.get(),
+        tx_bytes: traffic.tx_bytes.get(),
+    }
+}
+
+/// By connections begun, those that have any.
+fn most_used(services: &Services) -> Vec<proto::ServiceUse> {
+    let used = services.iter().filter(|(_, frontend)| frontend.service.hits.all() > 0);
+    let by_name: HashMap<&str, u64> =
+        used.map(|(_, frontend)| (frontend.service.name.as_str(), frontend.service.hits.all())).collect();
+    let mut list: Vec<_> =
+        by_name.into_iter().map(|(name, connections)| (Reverse(connections), name)).collect();
+    list.sort_unstable();
+    list.truncate(MOST_USED);
+    list.into_iter()
+        .map(|(Reverse(connections), name)| proto::ServiceUse { name: name.into(), connections })
+        .collect()
 }
 
 fn neighbor(view: &View, uplink: Option<u32>, facts: &KernelFacts, hop: Option<Ipv4Addr>) -> String {
@@ -300,3 +331,6 @@ fn flows(r: &Reconciler) -> proto::FlowTableStatus {
         taken_over: table.taken_over as u64,
     }
 }
+
+#[cfg(test)]
+mod tests;

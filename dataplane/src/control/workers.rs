@@ -110,11 +110,6 @@ impl Workers {
         }
     }
 
-    /// Makes every worker bring its ledgers and the kernel's counters up to date.
-    pub fn publish(&self) {
-        self.0.iter().for_each(|seat| seat.handle.publish());
-    }
-
     /// Every worker's handle, in their order.
     pub fn handles(&self) -> impl Iterator<Item = &WorkerHandle> {
         self.0.iter().map(|seat| &seat.handle)

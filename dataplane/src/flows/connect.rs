@@ -14,6 +14,7 @@ use crate::drop_reason::DropReason;
 use crate::random::Random;
 use crate::stats::Hot;
 use crate::tables::routes::Out;
+use crate::tables::service::Hits;
 
 /// Source ports tried before a connection is given up as [`DropReason::SnatPortsExhausted`]. With nine ports in ten taken
 /// for one destination this fails once in 10^23 times.
@@ -41,8 +42,8 @@ pub struct Connection<'a> {
     pub out: Out,
     /// Generation of routes in which `out` was found.
     pub route_generation: u32,
-    /// Whether its destination is a Service.
-    pub to_service: bool,
+    /// The counts of the Service that its destination is of; `None` = it is no Service's.
+    pub service: Option<&'a Hits>,
     /// Generation of Services in which its destination was found.
     pub service_generation: u32,
     /// What its first packet shows.
@@ -71,7 +72,7 @@ impl Flows {
             route_generation: connection.route_generation,
             seen: connection.seen,
             original: true,
-            service: connection.to_service,
+            service: connection.service.is_some(),
             service_generation: connection.service_generation,
             punted: false,
             slot: reply,
@@ -81,6 +82,10 @@ impl Flows {
             Insert::New { slot, .. } => {
                 let flow = Flow { slot, ..flow };
                 self.note(Event::Began, key, &flow, now);
+                if let Some(hits) = connection.service.filter(|_| !self.on_trial) {
+                    hits.add((rewrite.dst, rewrite.dst_port));
+                    stats.service_connections.add(1);
+                }
                 Ok(flow)
             }
             Insert::Exists { slot, value } => {
@@ -146,7 +151,7 @@ impl Flows {
                 mss: 0,
                 seen: Seen::NOTHING,
                 original: false,
-                service: connection.to_service,
+                service: connection.service.is_some(),
                 service_generation: 0,
                 punted: false,
                 slot: Slot::from_raw(0),

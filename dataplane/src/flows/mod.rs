@@ -44,6 +44,8 @@ pub struct Flows {
     first_fragments: AtomicU32,
     counts: Counts,
     journal: Journal,
+    /// Whether it is only there to try things on.
+    on_trial: bool,
 }
 
 impl Flows {
@@ -54,6 +56,7 @@ impl Flows {
             map,
             first_fragments: AtomicU32::new(0),
             journal: Journal::default(),
+            on_trial: false,
         }
     }
 
@@ -72,7 +75,7 @@ impl Flows {
         self.first_fragments.load(Relaxed)
     }
 
-    /// A table of the same size with the same connections, to try things on.
+    /// A table of the same size with the same connections, to try things on: nothing of it is counted elsewhere.
     ///
     /// # Errors
     /// There is no memory for it.
@@ -84,7 +87,7 @@ impl Flows {
                 EvictionRank(0)
             });
         }
-        Ok(Self::new(map))
+        Ok(Self { on_trial: true, ..Self::new(map) })
     }
 
     /// The flow of a packet. Marks it as used.
@@ -92,6 +95,7 @@ impl Flows {
     pub fn find(&self, key: &FlowKey, now: Seconds) -> Option<Flow> {
         let packed = key.pack();
         let found = self.map.lookup(&packed, self.map.hash(&packed))?;
+        self.counts.prefetch(found.slot);
         if found.last_seen != now {
             self.map.touch(found.slot, &packed, now);
         }

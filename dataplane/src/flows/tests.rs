@@ -49,7 +49,7 @@ fn plain(key: FlowKey) -> Connection<'static> {
         source_ports: SourcePorts::OwnOrAny,
         out: Out::Host,
         route_generation: 7,
-        to_service: false,
+        service: None,
         service_generation: 3,
         seen: Seen::SYN,
     }

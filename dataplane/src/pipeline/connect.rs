@@ -85,7 +85,7 @@ fn makes_flow(packet: &Packet) -> bool {
 }
 
 /// What cannot have a flow goes on only untranslated.
-fn without_flow(packet: &Packet, target: &Target, out: Out, cx: &Context<'_>) -> Verdict {
+fn without_flow(packet: &Packet, target: &Target<'_>, out: Out, cx: &Context<'_>) -> Verdict {
     let (_, wants_source) = source(packet, target, out, cx);
     if target.service.is_none() && wants_source.is_none() {
         return Verdict::Forward(out);
@@ -97,7 +97,7 @@ fn without_flow(packet: &Packet, target: &Target, out: Out, cx: &Context<'_>) ->
     }
 }
 
-fn connect(packet: &mut Packet, target: &Target, out: Out, cx: &mut Context<'_>) -> Verdict {
+fn connect(packet: &mut Packet, target: &Target<'_>, out: Out, cx: &mut Context<'_>) -> Verdict {
     let (rewrite, ports) = source(packet, target, out, cx);
     let key = FlowKey::of(&packet.ip);
     let connection = Connection {
@@ -106,7 +106,7 @@ fn connect(packet: &mut Packet, target: &Target, out: Out, cx: &mut Context<'_>)
         source_ports: ports.unwrap_or(SourcePorts::OwnOrAny),
         out,
         route_generation: cx.tables.route_generation,
-        to_service: target.service.is_some(),
+        service: target.service.map(|service| service.hits),
         service_generation: cx.tables.services.generation(),
         seen: match packet.ip.l4 {
             L4::Tcp { flags, .. } => Seen::of_tcp(flags),

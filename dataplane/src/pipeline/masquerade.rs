@@ -14,7 +14,7 @@ use crate::tables::routes::Out;
 /// The tuple with its source, and which source ports it may have: `None` = the sender's own.
 pub fn source<'a>(
     packet: &Packet,
-    target: &Target,
+    target: &Target<'_>,
     out: Out,
     cx: &Context<'a>,
 ) -> (Rewrite, Option<SourcePorts<'a>>) {
@@ -35,7 +35,13 @@ pub fn source<'a>(
     (rewrite, None)
 }
 
-fn hides_client(packet: &Packet, target: &Target, service: Translated, out: Out, cx: &Context<'_>) -> bool {
+fn hides_client(
+    packet: &Packet,
+    target: &Target<'_>,
+    service: Translated<'_>,
+    out: Out,
+    cx: &Context<'_>,
+) -> bool {
     let hairpin = match out {
         // The endpoint itself: its answer must come back here.
         Out::Pod(port) => port == packet.port,

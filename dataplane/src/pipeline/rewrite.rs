@@ -10,16 +10,28 @@ use super::Context;
 use crate::burst::{Burst, Packet, Verdict};
 use crate::drop_reason::DropReason;
 use crate::frames::Checksum;
+use crate::tables::PeerTally;
+use crate::tables::routes::Out;
 
 /// Rewrites what is forwarded. Answers are complete already, and what is handed back to the node stays as it came.
 pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
     let flows = cx.flows;
     let tally = flows.tally();
+    let peers = PeerTally::new(&cx.tables.peers);
     for packet in burst.iter_mut().filter(|p| matches!(p.verdict, Verdict::Forward(_))) {
         if rewrite(packet, cx).is_none() {
             packet.verdict = Verdict::Drop(DropReason::HeaderSplit);
-        } else if let Some((_, flow)) = &packet.flow {
-            tally.add(flow.slot, packet.ip.total_len);
+            continue;
+        }
+        let bytes = packet.ip.total_len;
+        if let Some((_, flow)) = &packet.flow {
+            tally.add(flow.slot, bytes);
+        }
+        if let Some(from) = packet.peer {
+            peers.received(from, bytes);
+        }
+        if let Verdict::Forward(Out::Tunnel(to)) = packet.verdict {
+            peers.sent(to, bytes);
         }
     }
 }

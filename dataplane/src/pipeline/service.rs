@@ -15,31 +15,33 @@ use crate::burst::{Packet, Verdict};
 use crate::drop_reason::DropReason;
 use crate::flows::Choice;
 use crate::port::PortIndex;
-use crate::tables::service::{Endpoint, Frontend, FrontendKind, Origin, choose};
+use crate::tables::service::{Endpoint, Frontend, FrontendKind, Hits, Origin, choose};
 
 /// Where a connection goes, before its way is known.
 #[derive(Clone, Copy, Debug)]
-pub struct Target {
+pub struct Target<'a> {
     /// The destination it leaves with; the source is still its own.
     pub rewrite: Rewrite,
     /// How its destination was translated; `None` = it is no Service's.
-    pub service: Option<Translated>,
+    pub service: Option<Translated<'a>>,
 }
 
 /// What a Service says of a connection to it.
 #[derive(Clone, Copy, Debug)]
-pub struct Translated {
+pub struct Translated<'a> {
     /// Generation of Services in which its endpoint was chosen.
     pub generation: u32,
     /// Whether the endpoint must not see the client's address, so that it answers through this node.
     pub masquerade: bool,
+    /// Where its connections are counted.
+    pub hits: &'a Hits,
 }
 
 /// The endpoint, when the destination is a Service's; else the destination itself.
 ///
 /// # Errors
 /// The verdict on packets to a Service that are not let in, and to addresses of Services at which nobody is.
-pub fn target(packet: &Packet, cx: &mut Context<'_>) -> Result<Target, Verdict> {
+pub fn target<'a>(packet: &Packet, cx: &mut Context<'a>) -> Result<Target<'a>, Verdict> {
     let ip = &packet.ip;
     let mut rewrite = Rewrite::unchanged(ip);
     let key = match ip.l4 {
@@ -70,7 +72,11 @@ pub fn target(packet: &Packet, cx: &mut Context<'_>) -> Result<Target, Verdict> 
     let generation = cx.tables.services.generation();
     Ok(Target {
         rewrite,
-        service: Some(Translated { generation, masquerade: masquerades(frontend, origin, cx) }),
+        service: Some(Translated {
+            generation,
+            masquerade: masquerades(frontend, origin, cx),
+            hits: &frontend.service.hits,
+        }),
     })
 }
 

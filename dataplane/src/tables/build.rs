@@ -14,10 +14,11 @@ use super::routes::{Route, Routes};
 use super::services::Services;
 use super::{
     Bucket, HopIndex, Hops, Node, POD_GATEWAY, Peer, PeerIndex, Peers, PodPort, Ports, SnatPorts, Tables,
+    Traffic,
 };
 use crate::port::PortIndex;
 
-pub use service::{frontend_keys, service};
+pub use service::{changed_service, frontend_keys, service};
 
 /// What the kernel says of this node, kept up to date from rtnetlink.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -148,6 +149,7 @@ fn peers(wanted: &Wanted<'_>, facts: &KernelFacts, hops: &mut Hops) -> Peers {
             vtep_mac: peer.vtep_mac,
             hop,
             direct: wanted.settings.encapsulation == Encapsulation::Direct && facts.on_link(address),
+            traffic: Traffic::default(),
         });
     }
     peers

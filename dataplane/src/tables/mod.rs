@@ -9,6 +9,7 @@ pub mod limit;
 pub mod routes;
 pub mod service;
 pub mod services;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
@@ -25,6 +26,7 @@ pub use limit::{Bucket, Nanos};
 pub use routes::{Route, Routes};
 pub use service::{Frontend, FrontendKind, Origin, Service};
 pub use services::Services;
+pub use traffic::{PeerTally, Traffic};
 
 /// The pods' gateway address, the same on every node, as Calico has it.
 pub const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -204,6 +206,8 @@ pub struct Peer {
     pub hop: Option<HopIndex>,
     /// Whether packets travel to it without a tunnel.
     pub direct: bool,
+    /// What its tunnel has carried.
+    pub traffic: Traffic,
 }
 
 impl Peer {
@@ -228,6 +232,23 @@ impl Peers {
     #[inline]
     pub fn get(&self, index: PeerIndex) -> Option<&Peer> {
         self.list.get(usize::from(index.0))
+    }
+
+    /// Goes on with the counts of a snapshot before.
+    pub fn keep_traffic(&mut self, before: &Self) {
+        for peer in &mut self.list {
+            let before = before.by_address.get(&peer.address).and_then(|index| before.get(*index));
+            if let Some(before) = before {
+                peer.traffic = before.traffic.clone();
+            }
+        }
+    }
+
+    /// The same peers with counts of their own.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let alone = |peer: &Peer| Peer { traffic: Traffic::default(), ..peer.clone() };
+        Self { list: self.list.iter().map(alone).collect(), by_address: self.by_address.clone() }
     }
 }
 

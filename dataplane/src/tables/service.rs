@@ -4,12 +4,16 @@
 //! proxier.go, syncProxyRules): the kind of the frontend chooses the policy, the policy and the client's origin choose the
 //! list of endpoints, and both say whether the endpoint sees the client.
 
+mod hits;
+
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use headrace_api::state::TrafficPolicy;
 use ipnetwork::Ipv4Network;
+
+pub use hits::Hits;
 
 /// Address and port that serve.
 pub type Endpoint = (Ipv4Addr, u16);
@@ -72,6 +76,8 @@ pub struct Service {
     pub affinity: Option<NonZeroU32>,
     /// Who may use load-balancer addresses; empty = everyone.
     pub source_ranges: Box<[Ipv4Network]>,
+    /// How often it was used.
+    pub hits: Hits,
 }
 
 /// A number made of a Service's name.

@@ -116,6 +116,11 @@ impl Services {
         }
     }
 
+    /// All frontends, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&FrontendKey, &Frontend)> {
+        self.frontends.iter().flat_map(|shard| shard.iter())
+    }
+
     /// How many frontends there are.
     pub fn len(&self) -> usize {
         self.frontends.iter().map(|s| s.len()).sum()

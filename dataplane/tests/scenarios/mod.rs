@@ -5,6 +5,7 @@ mod bandwidth;
 mod cluster;
 mod coalescing;
 mod connections;
+mod counters;
 mod explain;
 mod fragments;
 mod frontends;

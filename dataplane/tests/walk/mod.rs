@@ -11,7 +11,7 @@ pub(crate) mod place;
 mod verify;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Barrier};
 
 use arc_swap::ArcSwap;
@@ -20,9 +20,11 @@ use headrace_dataplane::control::observe::explain;
 use headrace_dataplane::drop_reason::DropReason;
 use headrace_dataplane::flows::{Flow, FlowKey, Flows, Kind, Seconds};
 use headrace_dataplane::frames::{AreaId, Pool, Pools};
+use headrace_dataplane::observe::StageId;
 use headrace_dataplane::port::memory::{MemoryPort, Outside};
 use headrace_dataplane::port::{Capabilities, PortIndex};
-use headrace_dataplane::stats::{Counter, Hot, WorkerStats};
+use headrace_dataplane::stats::{Counter, Hot, Total, WorkerStats};
+use headrace_dataplane::tables::services::FrontendKey;
 use headrace_dataplane::tables::{Nanos, Tables};
 use headrace_dataplane::worker::{Shared, Worker};
 use headrace_flowmap::{Entry, FlowMap, Geometry};
@@ -311,6 +313,34 @@ impl World {
     /// One of the counters, over all workers.
     pub(crate) fn count(&self, counter: impl Fn(&Hot) -> &Counter) -> u64 {
         self.nodes.iter().map(|n| counter(n.worker.stats().hot()).get()).sum()
+    }
+
+    /// Connections begun to the Service at a clusterIP, TCP port 80, and to one endpoint of it.
+    pub(crate) fn hits(&self, service: &str, endpoint: &str) -> (u64, u64) {
+        let key = FrontendKey { address: service.parse().unwrap(), port: 80, protocol: 6 };
+        let endpoint: SocketAddrV4 = endpoint.parse().unwrap();
+        let tables = self.shared.tables.load();
+        let hits = &tables.services.get(&key).unwrap().service.hits;
+        (hits.all(), hits.of_endpoint((*endpoint.ip(), endpoint.port())))
+    }
+
+    /// Frames and bytes out of a peer's tunnel, and into it.
+    pub(crate) fn tunnel(&self, peer: &str) -> [u64; 4] {
+        let peers = &self.shared.tables.load().peers;
+        let traffic = &peers.get(peers.by_address[&peer.parse().unwrap()]).unwrap().traffic;
+        [&traffic.rx_frames, &traffic.rx_bytes, &traffic.tx_frames, &traffic.tx_bytes].map(Total::get)
+    }
+
+    /// The first worker's bursts by size and turns by duration.
+    pub(crate) fn histograms(&self) -> (Vec<u64>, Vec<u64>) {
+        let hot = self.nodes[0].worker.stats().hot();
+        (hot.burst_sizes.classes(), hot.turn_durations.classes())
+    }
+
+    /// Ticks and packets that the first worker has measured of a stage.
+    pub(crate) fn stage(&self, stage: StageId) -> (u64, u64) {
+        let cost = self.nodes[0].worker.stats().stage(stage);
+        (cost.ticks.get(), cost.packets.get())
     }
 
     /// Frames that have left by a port so far.

@@ -3,7 +3,7 @@ import { afterEach, expect, test, vi } from "vitest";
 import { address, follow } from "./stream";
 import type { Look } from "./types";
 
-const QUERY = { since: 3, node: "", flows: undefined, services: undefined, tunnels: false };
+const QUERY = { since: 3, node: "", flows: undefined, services: undefined };
 
 afterEach(() => {
   vi.unstubAllGlobals();
@@ -12,8 +12,8 @@ afterEach(() => {
 
 test("the address holds what is asked and never the token", () => {
   expect(address(QUERY)).toBe("/api/v1/stream?since=3");
-  expect(address({ ...QUERY, node: "b", flows: "a & b", services: "", tunnels: true })).toBe(
-    "/api/v1/stream?since=3&node=b&flows=a+%26+b&services=&tunnels=",
+  expect(address({ ...QUERY, node: "b", flows: "a & b", services: "" })).toBe(
+    "/api/v1/stream?since=3&node=b&flows=a+%26+b&services=",
   );
 });
 

@@ -12,7 +12,6 @@ export interface Query {
   node: string;
   flows: string | undefined;
   services: string | undefined;
-  tunnels: boolean;
 }
 
 /** What becomes of the stream. */
@@ -30,7 +29,6 @@ export function address(query: Query): string {
   if (query.node !== "") wanted.set("node", query.node);
   if (query.flows !== undefined) wanted.set("flows", query.flows);
   if (query.services !== undefined) wanted.set("services", query.services);
-  if (query.tunnels) wanted.set("tunnels", "");
   return `/api/v1/stream?${wanted.toString()}`;
 }
 

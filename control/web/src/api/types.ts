@@ -15,7 +15,6 @@ export interface Look {
   nodes: NodeSummary[];
   flows?: Section<Flow> | null;
   services?: Section<Service> | null;
-  tunnels?: Section<Tunnel> | null;
 }
 
 /** One second of a node: control/src/observe/point.rs. */
@@ -26,6 +25,8 @@ export interface Point {
   workers: WorkerRates[];
   /** By interface: received and sent bits, received and sent frames, a second. */
   ports: Record<string, PortRates>;
+  /** By the other node's name: bits a second out of its tunnel, and into it. */
+  tunnels: Record<string, [rxBps: number, txBps: number]>;
   drops: Record<string, number>;
   dropped: number;
   flows: number;
@@ -40,6 +41,8 @@ export interface WorkerRates {
   bps: number;
   pps: number;
   burst: number;
+  /** Times around its loop a second; 0 = it stands still. */
+  turns: number;
   /** 1, 2, 3 to 4, 5 to 8, ... packets. */
   burst_sizes: number[];
   /** Below 1, 2, 4, 8, ... microseconds; the last has no bound. */
@@ -106,14 +109,8 @@ export interface Peer {
   address: string;
   path: string;
   neighbor: string;
-}
-
-/** control/src/http/tunnels.rs. */
-export interface Tunnel {
-  peer: string;
-  rx_bps: number;
-  tx_bps: number;
-  connections: number;
+  /** Not known of a path without tunnel. */
+  tunnel: { rx_frames: number; rx_bytes: number; tx_frames: number; tx_bytes: number } | null;
 }
 
 /** control/src/http/cluster.rs. */
@@ -157,7 +154,10 @@ export interface Flow {
 export interface Service {
   name: string;
   frontends: string[];
+  /** Connections that are open. */
   active: number;
+  /** All that were begun since the dataplane runs. */
+  begun: number;
   endpoints: Endpoint[];
   more_endpoints: number;
 }
@@ -166,4 +166,5 @@ export interface Endpoint {
   address: string;
   place: string;
   active: number;
+  begun: number;
 }

@@ -1,5 +1,6 @@
 import { clock } from "../format";
-import { link, problem, status } from "../state";
+import { standing } from "../rates";
+import { link, points, problem, status } from "../state";
 
 /** What needs attention, in words. */
 export function Notices() {
@@ -19,6 +20,7 @@ export function Notices() {
           goes on. {problem.value}
         </p>
       )}
+      {at.state === "live" && <Standing />}
       {warnings.length > 0 && (
         <details class="notice warn">
           <summary>
@@ -33,4 +35,15 @@ export function Notices() {
       )}
     </div>
   );
+}
+
+/** Workers that do nothing any more while the dataplane answers. */
+function Standing() {
+  const workers = status.value?.workers ?? [];
+  return standing(points.value).map((index) => (
+    <p key={index} class="notice bad" role="alert">
+      <b>Worker {workers[index]?.id ?? index} stands still</b> on core {workers[index]?.core ?? "?"}: nothing that comes to its queues is
+      carried. Something keeps it off its core, or it hangs; starting headrace-dataplane again loses no connection.
+    </p>
+  ));
 }

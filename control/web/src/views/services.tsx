@@ -38,14 +38,14 @@ function Content({ section }: { section: Section<Service> | null }) {
 }
 
 function One({ service }: { service: Service }) {
-  const most = Math.max(...service.endpoints.map((endpoint) => endpoint.active), 1);
+  const most = Math.max(...service.endpoints.map((endpoint) => endpoint.begun), 1);
   return (
     <li>
       <div class="front">
         <h3>{service.name}</h3>
         <p class="mono dim">{service.frontends.join(", ")}</p>
         <p class="figure small">
-          {scaled(service.active)} <span>connections open</span>
+          {scaled(service.active)} <span>open, {scaled(service.begun)} begun</span>
         </p>
       </div>
       {service.endpoints.length === 0 ? (
@@ -67,10 +67,12 @@ function Destination({ endpoint, most }: { endpoint: Endpoint; most: number }) {
     <li>
       <span class="mono">{endpoint.address}</span>
       <span class="dim">{endpoint.place}</span>
-      <span class="bar" title={plural(endpoint.active, "connection")}>
-        <i style={{ width: `${(endpoint.active / most) * 100}%` }} />
+      <span class="bar" title={`${plural(endpoint.begun, "connection")} begun, ${endpoint.active} open`}>
+        <i style={{ width: `${(endpoint.begun / most) * 100}%` }} />
       </span>
-      <span class="number">{scaled(endpoint.active)}</span>
+      <span class="number">
+        {scaled(endpoint.begun)} <span class="dim">({endpoint.active} open)</span>
+      </span>
     </li>
   );
 }

@@ -1,7 +1,7 @@
 import type { Peer, Port } from "../api/types";
 import { bits, percent, plural } from "../format";
 import { load, of, ofRoles } from "../rates";
-import { choose, cluster, nodes, now, shownNode, status, tunnels } from "../state";
+import { choose, cluster, nodes, now, shownNode, status } from "../state";
 import { Card, Empty } from "../ui/card";
 
 /** Pods, and nodes, that are drawn; the others are counted. */
@@ -81,24 +81,22 @@ function PodLine({ port, y, middle }: LineProps & { port: Port }) {
 
 function PeerLine({ peer, y, middle }: LineProps & { peer: Peer }) {
   const known = !/^(unresolved|no route)/.test(peer.neighbor);
-  const tunnel = tunnels.value?.list.find((one) => one.peer === peer.name);
-  const rate = (tunnel?.rx_bps ?? 0) + (tunnel?.tx_bps ?? 0);
+  const [rx, tx] = now.value?.tunnels[peer.name] ?? [0, 0];
+  const rate = rx + tx;
   return (
     <g class={known ? "" : "broken"}>
       <Wire from={[HUB.x + HUB.width / 2, middle]} to={[720, y]} rate={rate} />
       <g class="box" transform={`translate(720 ${y - 17})`}>
         <title>
           {`${peer.name}, ${peer.address}, ${peer.path}: ${peer.neighbor}\n`}
-          {tunnel === undefined
-            ? ""
-            : `in ${bits(tunnel.rx_bps)}, out ${bits(tunnel.tx_bps)}, ${plural(tunnel.connections, "connection")}`}
+          {peer.tunnel === null ? "without a tunnel its share of the uplink is not known" : `in ${bits(rx)}, out ${bits(tx)}`}
         </title>
         <rect width="270" height="34" rx="9" />
         <text x="12" y="21" class="start">
           {short(peer.name, 16)} <tspan class="dim">{peer.path}</tspan>
         </text>
         <text x="258" y="21" class="end">
-          {!known ? "no next hop" : rate > 0 ? bits(rate) : "idle"}
+          {!known ? "no next hop" : rate > 0 ? bits(rate) : peer.tunnel === null ? "" : "idle"}
         </text>
       </g>
     </g>

@@ -62,7 +62,7 @@ pub fn walk(
     now: Seconds,
 ) -> anyhow::Result<Outcome> {
     let (asked, _questions) = channel::bounded(1);
-    let tables = unlimited(tables);
+    let tables = apart(tables);
     let shared = Arc::new(Shared { tables: Arc::new(ArcSwap::new(tables)), flows: flows.copy()?, asked });
     let pools = Pools { pods: Pool::new(AreaId::Pods, CHUNKS)?, uplink: Pool::new(AreaId::Uplink, CHUNKS)? };
     let stats = WorkerStats::new();
@@ -88,13 +88,14 @@ pub fn walk(
     Ok(Outcome { walk: walks.try_recv().ok(), sent: outsides.iter().flat_map(sent).collect(), drops })
 }
 
-/// The same tables without bandwidth limits: what is explained must not use up what pods may send.
-fn unlimited(tables: &Arc<Tables>) -> Arc<Tables> {
-    if !tables.ports.limited {
-        return Arc::clone(tables);
+/// The same tables without bandwidth limits and with counts of their own: what is explained must not use up what pods may
+/// send, nor count as sent.
+fn apart(tables: &Arc<Tables>) -> Arc<Tables> {
+    let mut apart = Tables { peers: Arc::new(tables.peers.apart()), ..Tables::clone(tables) };
+    if tables.ports.limited {
+        apart.ports = Arc::new(Ports { limited: false, ..Ports::clone(&tables.ports) });
     }
-    let ports = Arc::new(Ports { limited: false, ..Ports::clone(&tables.ports) });
-    Arc::new(Tables { ports, ..Tables::clone(tables) })
+    Arc::new(apart)
 }
 
 impl Observatory {

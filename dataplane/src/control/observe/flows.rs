@@ -22,6 +22,7 @@ use super::{Replies, Sight};
 use crate::flows::{Carried, Event, Record, Seconds};
 use crate::observe::view::tuple;
 use crate::tables::Route;
+use crate::tables::service::Hits;
 use crate::worker::uptime;
 
 /// Events that wait for this side.
@@ -72,35 +73,48 @@ pub(super) fn services(sight: &Sight, services: Vec<proto::Service>) -> proto::S
         let server = (record.server.dst, record.server.dst_port, record.protocol.0);
         *active.entry(server).or_default() += 1;
     }
+    let tables = sight.shared.tables.load();
+    // Those of a Service that has no IPv4 frontend are not counted.
+    let nothing = Hits::default();
+    let hits: HashMap<&str, &Hits> =
+        tables.services.iter().map(|(_, f)| (f.service.name.as_str(), &f.service.hits)).collect();
     let record = |service: proto::Service| {
+        let hits = hits.get(service.name.as_str()).copied().unwrap_or(&nothing);
         let protocol = service.frontends.first().map_or(0, |f| f.protocol as u8);
-        let endpoints = service.endpoints.iter().map(|e| endpoint(sight, e, protocol, &active)).collect();
+        let used = Used { protocol, active: &active, hits };
+        let endpoints = service.endpoints.iter().map(|e| endpoint(sight, e, &used)).collect();
         proto::ServiceRecord {
             name: service.name.clone(),
             frontends: service.frontends.clone(),
             endpoints,
+            begun: hits.all(),
             desired: Some(service),
         }
     };
     proto::ServicesReply { services: services.into_iter().map(record).collect() }
 }
 
-fn endpoint(
-    sight: &Sight,
-    endpoint: &proto::Endpoint,
+/// How a Service's endpoints are used.
+struct Used<'a> {
     protocol: u8,
-    active: &HashMap<(Ipv4Addr, u16, u8), u64>,
-) -> proto::EndpointRecord {
+    /// Open connections, by the server's address, port and protocol.
+    active: &'a HashMap<(Ipv4Addr, u16, u8), u64>,
+    hits: &'a Hits,
+}
+
+fn endpoint(sight: &Sight, endpoint: &proto::Endpoint, used: &Used<'_>) -> proto::EndpointRecord {
     let v4 = endpoint.address.as_ref().and_then(ip).and_then(|address| match address {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,
     });
-    let key = v4.map(|address| (address, endpoint.port as u16, protocol));
+    let server = v4.map(|address| (address, endpoint.port as u16));
+    let active = |(address, port)| used.active.get(&(address, port, used.protocol)).copied();
     proto::EndpointRecord {
         address: endpoint.address.clone(),
         port: endpoint.port,
         place: v4.map(|address| place(sight, address)).unwrap_or_default(),
-        active: key.and_then(|key| active.get(&key)).copied().unwrap_or(0),
+        active: server.and_then(active).unwrap_or(0),
+        begun: server.map_or(0, |server| used.hits.of_endpoint(server)),
     }
 }
 

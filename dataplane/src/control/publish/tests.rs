@@ -137,6 +137,35 @@ fn clients_forget_an_endpoint_that_goes_and_comes_back() {
     assert_eq!(stick(&both, 1), both.cluster[0]);
 }
 
+#[test]
+fn counts_go_on_while_what_they_count_is_there() {
+    let p = publisher();
+    let mut desired = Desired::default();
+    let mut publish_service = |endpoints| {
+        p.services(&desired.apply(Change::Snapshot(vec![service(1, &[1], endpoints)])).unwrap().services);
+        p.shared.tables.load().services.get(&key(1)).unwrap().service.hits.clone()
+    };
+    let endpoint = |n: u8| (Ipv4Addr::new(10, 96, 0, 100 + n), 80);
+    let first = publish_service(2);
+    (0..2).for_each(|n| first.add(endpoint(n)));
+    publish_service(1).add(endpoint(0));
+    let last = publish_service(2);
+    let counts = [last.all(), last.of_endpoint(endpoint(0)), last.of_endpoint(endpoint(1))];
+    assert_eq!(counts, [3, 2, 0], "an endpoint that was gone begins anew, its Service does not");
+
+    let traffic = || {
+        let peers = p.shared.tables.load().peers.clone();
+        peers.get(peers.by_address[&Ipv4Addr::new(10, 0, 0, 4)]).unwrap().traffic.clone()
+    };
+    publish(&p, &[4], &[], &facts());
+    traffic().tx_bytes.add(7);
+    publish(&p, &[3, 4], &[], &facts());
+    assert_eq!(traffic().tx_bytes.get(), 7);
+    publish(&p, &[3], &[], &facts());
+    publish(&p, &[4], &[], &facts());
+    assert_eq!(traffic().tx_bytes.get(), 0);
+}
+
 proptest! {
     #[test]
     fn services_changed_bit_by_bit_equal_those_built_at_once(

@@ -7,16 +7,25 @@ use headrace_api::state::{self, FrontendAddress, TrafficPolicy};
 
 use super::{v4, v4_ranges};
 use crate::tables::HostPorts;
-use crate::tables::service::{Endpoint, Frontend, FrontendKind, Service, ServiceId};
+use crate::tables::service::{Endpoint, Frontend, FrontendKind, Hits, Service, ServiceId};
 use crate::tables::services::FrontendKey;
 
 /// The IPv4 frontends of a Service; none when it has none.
 pub fn service(wanted: &state::Service) -> Vec<(FrontendKey, Frontend)> {
+    changed_service(wanted, None)
+}
+
+/// The same of a Service that goes on with the counts it had.
+pub fn changed_service(wanted: &state::Service, before: Option<&Hits>) -> Vec<(FrontendKey, Frontend)> {
     let keys = keys(wanted);
     if keys.is_empty() {
         return Vec::new();
     }
-    let service = Arc::new(ipv4(wanted));
+    let mut service = ipv4(wanted);
+    if let Some(before) = before {
+        service.hits = service.hits.after(before);
+    }
+    let service = Arc::new(service);
     keys.into_iter().map(|(key, kind)| (key, Frontend { kind, service: Arc::clone(&service) })).collect()
 }
 
@@ -63,8 +72,8 @@ fn keys(wanted: &state::Service) -> Vec<(FrontendKey, FrontendKind)> {
 }
 
 fn ipv4(wanted: &state::Service) -> Service {
+    let ipv4 = |e: &state::Endpoint| Some((v4(e.address)?, e.port.get()));
     let having = |has: fn(&state::Endpoint) -> bool| -> Box<[Endpoint]> {
-        let ipv4 = |e: &state::Endpoint| Some((v4(e.address)?, e.port.get()));
         let mut list: Vec<_> = wanted.endpoints.iter().filter(|e| has(e)).filter_map(ipv4).collect();
         list.sort_unstable();
         list.into()
@@ -80,6 +89,7 @@ fn ipv4(wanted: &state::Service) -> Service {
         external_policy: wanted.external_policy,
         affinity: wanted.affinity_seconds,
         source_ranges: v4_ranges(&wanted.source_ranges).collect(),
+        hits: Hits::of(wanted.endpoints.iter().filter_map(ipv4)),
     }
 }
 
@@ -95,5 +105,6 @@ fn of_pod(label: &str, endpoint: Endpoint) -> Service {
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
         source_ranges: [].into(),
+        hits: Hits::of([endpoint].into_iter()),
     }
 }

@@ -21,6 +21,7 @@ fn service(internal_policy: TrafficPolicy, external_policy: TrafficPolicy) -> Se
         external_policy,
         affinity: None,
         source_ranges: [].into(),
+        hits: Hits::default(),
     }
 }
 
