@@ -3,9 +3,10 @@
 //! `make bench-capture` measures with more rounds; as a test it only sees that traffic goes on and losses are told.
 
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use headrace_lab::process::Process;
+use headrace_lab::process::{Process, wait_until};
 use headrace_lab::traffic::Iperf;
 use headrace_lab::{Lab, LabConfig, daemon};
 use rustix::process::Signal;
@@ -15,6 +16,8 @@ use crate::support;
 
 /// Rounds of a test; HEADRACE_ROUNDS is another number.
 const ROUNDS: usize = 3;
+/// Time for a capture to end: it runs at the lowest priority.
+const LIMIT: Duration = Duration::from_secs(60);
 /// On a machine with other work a ratio of single seconds says little: less than this is a capture that stops traffic.
 const LEAST: f64 = 0.5;
 
@@ -70,10 +73,15 @@ fn capture(lab: &Lab) -> Result<Child> {
 }
 
 /// "12 frames captured, 3 lost because they came too fast".
-fn end(capture: Child) -> Result<(u64, u64)> {
+fn end(mut capture: Child) -> Result<(u64, u64)> {
     Process::of(capture.id())?.signal(Signal::INT)?;
+    let ended = wait_until(LIMIT, || capture.try_wait().is_ok_and(|exit| exit.is_some()));
+    if !ended {
+        capture.kill()?;
+    }
     let output = capture.wait_with_output()?;
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(ended, "a capture that is interrupted does not end: {told}");
     ensure!(output.status.success(), "{:?}: {told}", output.status);
     let mut numbers = told.split(' ').filter_map(|word| word.parse().ok());
     let frames = numbers.next().with_context(|| told.clone())?;
