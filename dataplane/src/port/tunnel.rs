@@ -56,26 +56,40 @@ impl Tunnel {
     /// See [`super::Port::receive`].
     pub(super) fn receive(&mut self, pool: &mut Pool, received: &mut Received, counters: &PortCounters) {
         self.receiver.receive(pool.area_mut());
-        while !received.is_full() {
-            let mut chain: ArrayVec<Piece, MAX_CHUNKS> = ArrayVec::new();
-            let datagram = self.receiver.next(&mut |addr, len| {
-                let headers = if chain.is_empty() { OUTER as u32 } else { 0 };
-                let piece = pool.received(addr - u64::from(headers), len + headers);
-                if chain.try_push(piece).is_err() {
-                    pool.give_back(piece);
-                }
-            });
-            let Some(envelope) = datagram else { break };
-            let Some(frame) = pool.assemble(&chain) else { continue };
-            let len = frame.len() - OUTER;
-            if write_headers(pool.head_mut(&frame), envelope, self.local, len).is_none() {
-                pool.free(frame);
-                continue;
+        let before = received.len();
+        loop {
+            // The segments of a superframe come as one message: taken in two bursts they would become two superframes.
+            let (left, room) = (self.receiver.left_of_message(), received.remaining_capacity());
+            if left == 0 || room == 0 || left > room && received.len() > before {
+                break;
             }
-            counters.rx_frames.add(1);
-            counters.rx_bytes.add(frame.len() as u64);
-            received.push(frame);
+            for _ in 0..left.min(room) {
+                if let Some(frame) = self.take(pool) {
+                    counters.rx_frames.add(1);
+                    counters.rx_bytes.add(frame.len() as u64);
+                    received.push(frame);
+                }
+            }
         }
+    }
+
+    /// The next datagram as a frame; `None` when it is too large for one.
+    fn take(&mut self, pool: &mut Pool) -> Option<Frame> {
+        let mut chain: ArrayVec<Piece, MAX_CHUNKS> = ArrayVec::new();
+        let envelope = self.receiver.next(&mut |addr, len| {
+            let headers = if chain.is_empty() { OUTER as u32 } else { 0 };
+            let piece = pool.received(addr - u64::from(headers), len + headers);
+            if chain.try_push(piece).is_err() {
+                pool.give_back(piece);
+            }
+        })?;
+        let frame = pool.assemble(&chain)?;
+        let len = frame.len() - OUTER;
+        if write_headers(pool.head_mut(&frame), envelope, self.local, len).is_none() {
+            pool.free(frame);
+            return None;
+        }
+        Some(frame)
     }
 
     /// See [`super::Port::replenish`].

@@ -7,7 +7,7 @@ use rustix::event::epoll;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// Empty turns before a worker sleeps. Longer spinning takes the cores from the pods whose packets it waits for.
-const SPINS: u32 = 32;
+const SPINS: u32 = 6;
 
 /// Longest sleep, so that flows expire on an idle node too.
 const LONGEST_SLEEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };

@@ -89,3 +89,10 @@ pub(crate) fn refuse_all(fd: BorrowedFd<'_>) -> io::Result<()> {
 pub(crate) fn check(rc: c_int) -> io::Result<()> {
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// Waits until a socket takes more, `milliseconds` at most; false when it does not.
+pub(crate) fn wait_writable(fd: BorrowedFd<'_>, milliseconds: libc::c_int) -> bool {
+    let mut wanted = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one pollfd.
+    unsafe { libc::poll(&raw mut wanted, 1, milliseconds) > 0 }
+}

@@ -30,8 +30,13 @@ const SLOTS: usize = 8;
 const CHUNKS: usize = DATAGRAMS;
 /// Room for what does not fit into the chunks.
 const OVERFLOW: usize = 1 << 16;
-/// Socket buffers, in bytes.
-const BUFFER: libc::c_int = 16 << 20;
+/// Receive buffer, in bytes; the kernel doubles it.
+const RECEIVE_BUFFER: libc::c_int = 16 << 20;
+/// Send buffer of each source port, in bytes, which the kernel doubles: four full messages on their way to the wire. What is
+/// more than a device's ring takes is lost there without a word, so the rest waits here.
+const SEND_BUFFER: libc::c_int = 128 << 10;
+/// How long a send waits for the device to make room, in milliseconds.
+const PATIENCE: libc::c_int = 1;
 
 /// `sizeof(struct cmsghdr)`.
 const CONTROL_HEADER: u64 = 16;
@@ -70,6 +75,8 @@ pub struct UdpSender {
     names: Vec<libc::sockaddr_in>,
     controls: Vec<Control>,
     done: usize,
+    /// Whether the device has made no room for as long as it was waited for: it is not waited for again until it has.
+    stuck: bool,
     assembly: Assembly,
 }
 
@@ -129,7 +136,10 @@ impl UdpSender {
     /// [`UdpError`].
     pub fn open(area: &AreaHandle, address: Ipv4Addr) -> Result<Self, UdpError> {
         let address = SocketAddrV4::new(address, 0);
-        let fd = open(address, false, &mut |fd| sys::refuse_all(fd))?;
+        let fd = open(address, false, &mut |fd| {
+            set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER)?;
+            sys::refuse_all(fd)
+        })?;
         Ok(Self {
             fd,
             pieces: Vectors::with_capacity(area, MESSAGES * PIECES),
@@ -137,6 +147,7 @@ impl UdpSender {
             names: vec![socket_address(address); MESSAGES],
             controls: vec![Control::default(); MESSAGES],
             done: 0,
+            stuck: false,
             assembly: Assembly::new(MESSAGES, MESSAGES * PIECES),
         })
     }
@@ -186,7 +197,8 @@ impl UdpSender {
         self.messages.is_empty()
     }
 
-    /// Sends what is queued. Its chunks are had by [`UdpSender::reap`].
+    /// Sends what is queued; waits up to [`PATIENCE`] where the device is slower. Its chunks are had by
+    /// [`UdpSender::reap`].
     pub fn send(&mut self, area: &Area) -> Sent {
         let mut outcome = Sent::default();
         for (n, message) in self.messages.iter().enumerate().skip(self.done) {
@@ -195,8 +207,15 @@ impl UdpSender {
         }
         while self.done < self.messages.len() {
             match self.send_some(area) {
-                Ok(sent) => self.done += sent,
+                Ok(sent) => {
+                    self.done += sent;
+                    self.stuck = false;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !self.stuck && sys::wait_writable(self.fd.as_fd(), PATIENCE) {
+                        continue;
+                    }
+                    self.stuck = true;
                     outcome.blocked = true;
                     break;
                 }
@@ -279,6 +298,7 @@ impl UdpReceiver {
             .iter()
             .map(|area| {
                 let fd = open(address, shared, &mut |fd| {
+                    set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &RECEIVE_BUFFER)?;
                     set_option(fd, libc::SOL_UDP, UDP_GRO, &1i32)?;
                     set_option(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, &1i32)
                 })?;
@@ -387,6 +407,14 @@ impl UdpReceiver {
         self.pending().is_some()
     }
 
+    /// Datagrams that are left of the message that [`UdpReceiver::next`] takes from.
+    pub fn left_of_message(&self) -> usize {
+        self.pending().map_or(0, |slot| {
+            let arrival = &self.arrivals[slot];
+            arrival.bytes.div_ceil(arrival.size.max(1)) - arrival.taken
+        })
+    }
+
     /// The first slot with datagrams that were not taken.
     fn pending(&self) -> Option<usize> {
         self.arrivals.iter().position(|a| a.taken * a.size < a.bytes)
@@ -483,8 +511,6 @@ fn open(
     let at = |step: &'static str| move |source| UdpError { address, step, source };
     let fd = sys::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK, 0).map_err(at("socket"))?;
     let socket = |option, value: libc::c_int| set_option(fd.as_fd(), libc::SOL_SOCKET, option, &value);
-    socket(libc::SO_RCVBUFFORCE, BUFFER).map_err(at("receive buffer"))?;
-    socket(libc::SO_SNDBUFFORCE, BUFFER).map_err(at("send buffer"))?;
     if shared {
         socket(libc::SO_REUSEPORT, 1).map_err(at("share the port"))?;
     }
