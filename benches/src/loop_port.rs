@@ -81,7 +81,8 @@ impl port::Port for LoopPort {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { superframes: self.area == AreaId::Pods, partial_checksums: self.area == AreaId::Pods }
+        let pods = self.area == AreaId::Pods;
+        Capabilities { superframes: pods, partial_checksums: pods, ..Capabilities::default() }
     }
 
     fn receive(&mut self, pool: &mut Pool, received: &mut Received) -> usize {

@@ -48,11 +48,11 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
 
 /// What the ports of a world can do, by number.
 const CAPABILITIES: [Capabilities; PORTS] = [
-    Capabilities { superframes: true, partial_checksums: true },
-    Capabilities { superframes: false, partial_checksums: false },
-    Capabilities { superframes: true, partial_checksums: true },
-    Capabilities { superframes: false, partial_checksums: false },
-    Capabilities { superframes: true, partial_checksums: false },
+    Capabilities { superframes: true, partial_checksums: true, cuts_segments: false },
+    Capabilities { superframes: false, partial_checksums: false, cuts_segments: false },
+    Capabilities { superframes: true, partial_checksums: true, cuts_segments: false },
+    Capabilities { superframes: false, partial_checksums: false, cuts_segments: false },
+    Capabilities { superframes: true, partial_checksums: false, cuts_segments: false },
 ];
 
 /// MAC address of a pod by its port's number.

@@ -106,11 +106,19 @@ fn uplink(r: &Reconciler) -> proto::PortStatus {
     let name = r.uplink.open().map_or(r.config.uplink.as_deref().unwrap_or_default(), |open| &open.name);
     let device = device("uplink", name, r.kernel.view().link(name));
     match r.uplink.open() {
-        Ok(uplink::Open { attached, granted, queues, counters, tunnel, .. }) => {
+        Ok(uplink::Open { driver, queues, counters, tunnel, .. }) => {
             let why = join([tunnel.why, &tunnel.problem]);
-            let status = with_xdp(with_counters(device, *queues, counters), attached, granted, &why);
-            let driver = if tunnel.udp.is_some() { "af_xdp, tunnel udp" } else { "af_xdp" };
-            proto::PortStatus { driver: driver.into(), ..status }
+            let status = with_counters(device, *queues, counters);
+            match driver {
+                uplink::Driver::AfXdp { attached, granted } => with_xdp(status, attached, granted, &why),
+                uplink::Driver::Packet => proto::PortStatus {
+                    driver: "af_packet, tunnel udp".into(),
+                    copy_mode: "copy".into(),
+                    frags: true,
+                    why,
+                    ..status
+                },
+            }
         }
         Err(problem) => proto::PortStatus { problem: problem.into(), ..device },
     }

@@ -1,8 +1,8 @@
 //! The uplink: the node's NIC, of which the XDP program takes only what is ours.
 //!
-//! Modes from best to last: zero-copy, copy in the driver, generic, which switches the device's own GRO off for the whole
-//! node. Status says which one it became and why. What the program takes is brought up to date before tables that count on
-//! it; without settings it takes nothing. Tunnelled packets go by UDP sockets where there is no zero-copy. Without an
+//! Modes from best to last: zero-copy; UDP sockets for the tunnel and packet sockets for the rest; AF_XDP with a copy in the
+//! driver; generic, which switches the device's own GRO off for the whole node. Status says which one it became and why. What
+//! the program takes is brought up to date before tables that count on it; without settings it takes nothing. Without an
 //! uplink pods of this node reach each other and the node, no more.
 
 use std::collections::BTreeSet;
@@ -11,9 +11,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use headrace_api::state::{Encapsulation, Settings};
+use headrace_xsk::packet::{PacketError, PacketSocket};
 use headrace_xsk::program::{
     Attached, Frontend, Preference, Prefix, ProgramError, Snat, UplinkConfig, UplinkProgram, XdpMode,
 };
+use headrace_xsk::udp::UdpError;
 use headrace_xsk::{AreaHandle, Granted, Mode, SocketConfig};
 use ipnetwork::IpNetwork;
 
@@ -24,9 +26,9 @@ use super::queues::{Queues, QueuesError};
 use super::retry::Failure;
 use super::workers::{Half, Workers};
 use crate::config::TunnelDriver;
-use crate::frames::AreaId;
+use crate::frames::{AreaId, HEADROOM};
 use crate::port::PortIndex;
-use crate::port::afxdp::AfXdpPort;
+use crate::port::packet::PacketPort;
 use crate::port::tunnel::Tunnel;
 use crate::port::uplink::UplinkPort;
 use crate::stats::PortCounters;
@@ -37,11 +39,9 @@ pub struct Open {
     pub name: String,
     /// Its index.
     pub ifindex: u32,
-    /// How the XDP program is attached.
-    pub attached: Attached,
-    /// What the sockets got.
-    pub granted: Granted,
-    /// How many there are.
+    /// How frames that are not in the tunnel get in and out.
+    pub driver: Driver,
+    /// How many sockets there are for them.
     pub queues: u32,
     /// Counters of each worker's half.
     pub counters: Vec<Arc<PortCounters>>,
@@ -51,6 +51,19 @@ pub struct Open {
     pub warnings: Vec<String>,
     /// The tunnel's end that was asked for, whatever came of it.
     asked_end: Option<SocketAddrV4>,
+}
+
+/// How frames get in and out.
+pub enum Driver {
+    /// AF_XDP sockets.
+    AfXdp {
+        /// How the XDP program is attached.
+        attached: Attached,
+        /// What the sockets got.
+        granted: Granted,
+    },
+    /// Packet sockets beside a program at tc ingress.
+    Packet,
 }
 
 /// How tunnelled packets get in and out, and why so.
@@ -64,7 +77,18 @@ pub struct TunnelState {
     pub problem: String,
 }
 
-/// The uplink with its XDP program.
+/// The uplink could not be opened in the node's stack, with UDP and packet sockets.
+#[derive(Debug, thiserror::Error)]
+enum InStackError {
+    #[error(transparent)]
+    Tunnel(#[from] UdpError),
+    #[error(transparent)]
+    Packet(#[from] PacketError),
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+}
+
+/// The uplink with its programs.
 pub struct Uplink {
     program: UplinkProgram,
     driver: TunnelDriver,
@@ -152,9 +176,14 @@ impl Uplink {
         };
         match opened {
             Ok(open) => {
-                let (name, mode) = (&open.name, open.attached.mode);
-                tracing::info!("uplink {name} is open: {mode} XDP, {}", copy(&open.granted));
-                self.open = Some(open);
+                let name = &open.name;
+                match &open.driver {
+                    Driver::AfXdp { attached, granted } => {
+                        tracing::info!("uplink {name} is open: {} XDP, {}", attached.mode, copy(granted));
+                    }
+                    Driver::Packet => tracing::info!("uplink {name} is open: UDP and packet sockets"),
+                }
+                self.open = Some(Open { asked_end: end, ..open });
             }
             Err(problem) => self.problem = problem,
         }
@@ -196,37 +225,86 @@ impl Uplink {
         end: Option<SocketAddrV4>,
         workers: &Workers,
     ) -> Result<Open, QueuesError> {
+        // An earlier process has found out already that there is no zero-copy.
+        if self.program.is_at_tc(link.index)
+            && let Some(Ok(open)) = self.tunnel_end_in_stack(end).map(|end| self.in_stack(link, end, workers))
+        {
+            return Ok(open);
+        }
+        let (attached, queues) = self.open_queues(link, workers)?;
+        let wanted = self
+            .tunnel_end_in_stack(end)
+            .filter(|_| !(queues.granted.zero_copy && self.driver == TunnelDriver::Auto));
+        let Some(end) = wanted else {
+            let why = if self.driver == TunnelDriver::Auto && queues.granted.zero_copy {
+                "auto: zero-copy"
+            } else {
+                ""
+            };
+            return Ok(self.over_xdp(link, attached, queues, (why, String::new()), workers));
+        };
+        drop(queues);
+        workers.release_anchors(AreaId::Uplink);
+        match self.in_stack(link, end, workers) {
+            Ok(open) => Ok(open),
+            Err(problem) => {
+                self.program.detach_from_tc(link.index);
+                let (attached, queues) = self.open_queues(link, workers)?;
+                Ok(self.over_xdp(link, attached, queues, ("", problem.to_string()), workers))
+            }
+        }
+    }
+
+    /// Where the tunnel's UDP sockets are to be, if there may be any.
+    fn tunnel_end_in_stack(&self, end: Option<SocketAddrV4>) -> Option<SocketAddrV4> {
+        end.filter(|_| self.driver != TunnelDriver::AfXdp)
+    }
+
+    /// Opens the AF_XDP sockets, with the best mode there is.
+    fn open_queues(&mut self, link: &Link, workers: &Workers) -> Result<(Attached, Queues), QueuesError> {
         let native = self.program.attach(link.index, Preference::Native);
         let why = match native {
-            Ok(attached) => match self.open_queues(link, attached, Mode::Auto, end, workers) {
-                Ok(open) => return Ok(open),
+            Ok(attached) => match self.open_queues_as(link, &attached, Mode::Auto, workers) {
+                Ok(queues) => return Ok((attached, queues)),
                 Err(error) => error.to_string(),
             },
             // Another program is there: it is never replaced.
             Err(error @ ProgramError::Foreign { .. }) => return Err(error.into()),
             Err(error) => error.to_string(),
         };
-        self.program.detach(link.index);
+        self.program.detach_from_xdp(link.index);
         let mut attached = self.program.attach(link.index, Preference::Generic)?;
         attached.why = join([why.as_str(), &attached.why]);
-        self.open_queues(link, attached, Mode::Copy, end, workers)
+        let queues = self.open_queues_as(link, &attached, Mode::Copy, workers)?;
+        Ok((attached, queues))
     }
 
-    fn open_queues(
+    fn open_queues_as(
         &mut self,
         link: &Link,
-        attached: Attached,
+        attached: &Attached,
         mode: Mode,
-        end: Option<SocketAddrV4>,
         workers: &Workers,
-    ) -> Result<Open, QueuesError> {
+    ) -> Result<Queues, QueuesError> {
         let config = SocketConfig { mode, multi_buffer: attached.frags, ..SocketConfig::default() };
         let program = &mut self.program;
         let wanted = link.rx_queues.max(1);
         let opened = Queues::open(workers, AreaId::Uplink, link.index, wanted, &config, |queue, socket| {
             program.set_socket(queue, socket)
         });
-        let queues = opened.inspect_err(|_| workers.release_anchors(AreaId::Uplink))?;
+        opened.inspect_err(|_| workers.release_anchors(AreaId::Uplink))
+    }
+
+    /// All packets by AF_XDP sockets.
+    fn over_xdp(
+        &mut self,
+        link: &Link,
+        attached: Attached,
+        queues: Queues,
+        (why, problem): (&'static str, String),
+        workers: &Workers,
+    ) -> Open {
+        self.program.detach_from_tc(link.index);
         let mut warnings = Vec::new();
         if !queues.serve_everybody() {
             warnings.push(format!(
@@ -242,53 +320,49 @@ impl Uplink {
                 link.name
             ));
         }
-        let (granted, count) = (queues.granted.clone(), queues.count);
-        let (tunnels, tunnel) = self.open_tunnel(end, &granted, workers);
-        if self.driver == TunnelDriver::Udp && !tunnel.problem.is_empty() {
-            warnings.push(format!("the tunnel is not carried by UDP sockets: {}", tunnel.problem));
+        if self.driver == TunnelDriver::Udp && !problem.is_empty() {
+            warnings.push(format!("the tunnel is not carried by UDP sockets: {problem}"));
         }
-        let mut tunnels = tunnels.into_iter();
-        let half = |sockets| match tunnels.next() {
-            Some(tunnel) => {
-                let rest = AfXdpPort::new(PortIndex::UPLINK, AreaId::Uplink, sockets, false);
-                Half::of(UplinkPort::new(rest, tunnel))
-            }
-            None => Half::of_sockets(PortIndex::UPLINK, AreaId::Uplink, sockets, false),
-        };
+        let (granted, count) = (queues.granted.clone(), queues.count);
+        let half = |sockets| Half::of_sockets(PortIndex::UPLINK, AreaId::Uplink, sockets, false);
         let counters = workers.attach(PortIndex::UPLINK, queues.sockets.into_iter().map(half));
+        Open {
+            name: link.name.clone(),
+            ifindex: link.index,
+            driver: Driver::AfXdp { attached, granted },
+            queues: count,
+            counters,
+            tunnel: TunnelState { udp: None, why, problem },
+            warnings,
+            asked_end: None,
+        }
+    }
+
+    /// Tunnelled packets by UDP sockets, the rest by packet sockets, a worker each.
+    fn in_stack(&mut self, link: &Link, end: SocketAddrV4, workers: &Workers) -> Result<Open, InStackError> {
+        let areas: Vec<&AreaHandle> = workers.areas(AreaId::Uplink).collect();
+        let tunnels = Tunnel::open(&areas, end)?;
+        self.program.attach_at_tc(link.index)?;
+        let (pieces, filter) = (PacketPort::chunks(true), self.program.filter());
+        let sockets = PacketSocket::open(&areas, link.index, pieces, HEADROOM, Some(filter))?;
+        self.program.take_by_packet_sockets()?;
+        // It would see packets before them.
+        self.program.detach_from_xdp(link.index);
+        let queues = sockets.len() as u32;
+        let half = |(socket, tunnel)| Half::of(UplinkPort::new(PacketPort::of_uplink(socket), tunnel));
+        let counters = workers.attach(PortIndex::UPLINK, sockets.into_iter().zip(tunnels).map(half));
+        let auto = self.driver == TunnelDriver::Auto;
+        let why = if auto { "auto: the fastest measured without zero-copy" } else { "" };
         Ok(Open {
             name: link.name.clone(),
             ifindex: link.index,
-            attached,
-            granted,
-            queues: count,
+            driver: Driver::Packet,
+            queues,
             counters,
-            tunnel,
-            warnings,
-            asked_end: end,
+            tunnel: TunnelState { udp: Some(end), why, problem: String::new() },
+            warnings: Vec::new(),
+            asked_end: None,
         })
-    }
-
-    /// Opens the UDP sockets of the tunnel, a worker each, where they are the better choice.
-    fn open_tunnel(
-        &self,
-        end: Option<SocketAddrV4>,
-        granted: &Granted,
-        workers: &Workers,
-    ) -> (Vec<Tunnel>, TunnelState) {
-        let by_uplink = |why, problem| (Vec::new(), TunnelState { udp: None, why, problem });
-        let why = match self.driver {
-            TunnelDriver::AfXdp => return by_uplink("", String::new()),
-            TunnelDriver::Auto if granted.zero_copy => return by_uplink("auto: zero-copy", String::new()),
-            TunnelDriver::Auto => "auto: the fastest measured without zero-copy",
-            TunnelDriver::Udp => "",
-        };
-        let Some(end) = end else { return by_uplink("", "no settings yet".into()) };
-        let areas: Vec<&AreaHandle> = workers.areas(AreaId::Uplink).collect();
-        match Tunnel::open(&areas, end) {
-            Ok(tunnels) => (tunnels, TunnelState { udp: Some(end), why, problem: String::new() }),
-            Err(error) => by_uplink("", error.to_string()),
-        }
     }
 }
 

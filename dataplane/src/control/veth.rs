@@ -136,7 +136,8 @@ impl Veths {
         // It sees frames before packet sockets do.
         self.xdp.detach(link.index);
         let areas: Vec<&AreaHandle> = workers.areas(AreaId::Pods).collect();
-        let sockets = PacketSocket::open(&areas, link.index, PacketPort::chunks(superframes), HEADROOM)?;
+        let sockets =
+            PacketSocket::open(&areas, link.index, PacketPort::chunks(superframes), HEADROOM, None)?;
         let queues = sockets.len() as u32;
         let half = |socket| Half::of(PacketPort::new(index, socket, superframes));
         let counters = workers.attach(index, sockets.into_iter().map(half));

@@ -11,6 +11,7 @@ use super::{Context, hop};
 use crate::burst::{Burst, Packet, Verdict};
 use crate::drop_reason::DropReason;
 use crate::frames::{AreaId, Checksum, Frame, Pools};
+use crate::port::packet::LARGEST_GSO;
 use crate::port::{PortIndex, PortSet};
 use crate::superframe::coalesce::{Finished, Target};
 use crate::superframe::segment::{Failure, Job};
@@ -78,12 +79,14 @@ fn send(packet: Packet, out: Out, ports: &mut PortSet, coalescer: &mut Coalescer
             return cx.pools.free(packet.frame);
         }
     }
+    let by_port = capabilities.cuts_segments && !envelope.is_tunnel() && is_for_a_port_to_cut(&packet);
     let job = Job {
         ip: &packet.ip,
         envelope: &envelope,
         area,
         segment: segment_size(&packet, mtu, area),
-        keep_partial: capabilities.partial_checksums,
+        by_port,
+        keep_partial: capabilities.partial_checksums || by_port,
     };
     match make_anew(&packet, &job, mtu, port, ports, cx) {
         Ok(made) if made > 1 => stats.hot().segments_out.add(made as u64),
@@ -118,6 +121,13 @@ fn way(packet: &Packet, out: Out, cx: &Context<'_>) -> Option<(PortIndex, Envelo
             )
         }
     })
+}
+
+/// Whether a port may cut it: a TCP superframe whose checksum is still to be completed, not larger than a device takes.
+fn is_for_a_port_to_cut(packet: &Packet) -> bool {
+    hop::is_segmentable(packet)
+        && matches!(packet.frame.checksum, Checksum::Partial { .. })
+        && EthernetHeader::LEN + usize::from(packet.ip.total_len) < LARGEST_GSO
 }
 
 /// Within one area the frame itself changes hands: no copy.

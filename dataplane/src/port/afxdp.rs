@@ -51,7 +51,8 @@ impl AfXdpPort {
     /// may be left to it when its sockets carry TX metadata.
     pub fn new(index: PortIndex, area: AreaId, sockets: Vec<Socket>, superframes: bool) -> Self {
         let metadata = sockets.first().is_some_and(|s| s.granted().tx_metadata);
-        let capabilities = Capabilities { superframes, partial_checksums: metadata && area == AreaId::Pods };
+        let partial_checksums = metadata && area == AreaId::Pods;
+        let capabilities = Capabilities { superframes, partial_checksums, cuts_segments: false };
         let fill = if index == PortIndex::UPLINK { BUSY_FILL } else { IDLE_FILL };
         Self { index, area, sockets, capabilities, fill, queued: 0, quiet_turns: 0, counters: Arc::default() }
     }

@@ -54,6 +54,8 @@ pub struct Capabilities {
     pub superframes: bool,
     /// Whether a partial checksum may be left to it.
     pub partial_checksums: bool,
+    /// Whether it cuts TCP superframes that are in no tunnel, and completes the segments' checksums.
+    pub cuts_segments: bool,
 }
 
 /// One worker's half of a port.

@@ -21,11 +21,12 @@ const IDLE: usize = 2;
 /// The part of an area's chunks that is left for idle ports and for frames on their way when busy ones take what they can.
 const RESERVE: usize = 4;
 /// The kernel's limit on what a device is given to segment (GSO_LEGACY_MAX_SIZE); larger frames go as they are.
-const LARGEST_GSO: usize = 65_536;
+pub const LARGEST_GSO: usize = 65_536;
 
 /// One worker's socket on one device.
 pub struct PacketPort {
     index: PortIndex,
+    area: AreaId,
     socket: PacketSocket,
     capabilities: Capabilities,
     /// Messages to keep chunks lent for.
@@ -38,8 +39,25 @@ pub struct PacketPort {
 impl PacketPort {
     /// Over an open socket whose chunks are those of the pods' area.
     pub fn new(index: PortIndex, socket: PacketSocket, superframes: bool) -> Self {
-        let capabilities = Capabilities { superframes, partial_checksums: true };
-        Self { index, socket, capabilities, slots: IDLE, busy: false, counters: Arc::default() }
+        let capabilities = Capabilities { superframes, partial_checksums: true, cuts_segments: false };
+        Self {
+            index,
+            area: AreaId::Pods,
+            socket,
+            capabilities,
+            slots: IDLE,
+            busy: false,
+            counters: Arc::default(),
+        }
+    }
+
+    /// Over an open socket of the uplink, whose chunks are those of the uplink's area. Frames that come are as large as the
+    /// kernel has merged them; those that leave
+    /// fit the wire, or the kernel cuts them.
+    pub fn of_uplink(socket: PacketSocket) -> Self {
+        let capabilities = Capabilities { cuts_segments: true, ..Capabilities::default() };
+        let area = AreaId::Uplink;
+        Self { area, capabilities, ..Self::new(PortIndex::UPLINK, socket, false) }
     }
 
     /// Chunks that a message is scattered over.
@@ -68,7 +86,7 @@ impl PacketPort {
 
 impl Port for PacketPort {
     fn area(&self) -> AreaId {
-        AreaId::Pods
+        self.area
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -1,30 +1,33 @@
-//! The uplink where its tunnel goes over UDP sockets: they carry what is in the tunnel, AF_XDP the rest.
+//! The uplink where its tunnel goes over UDP sockets: they carry what is in the tunnel, another driver the rest.
 //!
 //! To the pipeline it is one port: frames look the same either way.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::afxdp::AfXdpPort;
 use super::tunnel::Tunnel;
 use super::{Capabilities, Port, PortIndex, Received};
 use crate::frames::{AreaId, Frame, Pool};
 use crate::stats::PortCounters;
 
+/// Turns in which the tunnel alone is asked while it has something: the rest may need a system call of its own.
+const TUNNEL_TURNS: u8 = 8;
+
 /// One worker's half of the uplink.
-pub struct UplinkPort {
-    rest: AfXdpPort,
+pub struct UplinkPort<P> {
+    rest: P,
     tunnel: Tunnel,
+    turns: u8,
 }
 
-impl UplinkPort {
+impl<P: Port> UplinkPort<P> {
     /// Of both kinds of sockets; the first may have none.
-    pub fn new(rest: AfXdpPort, tunnel: Tunnel) -> Self {
-        Self { rest, tunnel }
+    pub fn new(rest: P, tunnel: Tunnel) -> Self {
+        Self { rest, tunnel, turns: 0 }
     }
 }
 
-impl Port for UplinkPort {
+impl<P: Port> Port for UplinkPort<P> {
     fn area(&self) -> AreaId {
         self.rest.area()
     }
@@ -35,8 +38,12 @@ impl Port for UplinkPort {
 
     fn receive(&mut self, pool: &mut Pool, received: &mut Received) -> usize {
         let before = received.len();
-        self.rest.receive(pool, received);
         self.tunnel.receive(pool, received, self.rest.counters());
+        self.turns += 1;
+        if received.len() == before || self.turns >= TUNNEL_TURNS {
+            self.turns = 0;
+            self.rest.receive(pool, received);
+        }
         received.len() - before
     }
 

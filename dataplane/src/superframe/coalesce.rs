@@ -77,7 +77,8 @@ impl Coalescer {
             return false;
         };
         let at = self.open.iter().position(|o| o.port == target.port && o.is_of(&headers));
-        let eligible = is_eligible(ip);
+        // What the kernel has merged already goes on as it is.
+        let eligible = is_eligible(ip) && frame.segment == 0;
         if let Some(at) = at {
             let open = &mut self.open[at];
             if eligible && open.takes(&headers, header_len, ip) && open.merge(pools, frame, &headers, ip) {

@@ -27,6 +27,8 @@ pub struct Job<'a> {
     pub area: AreaId,
     /// Most payload bytes of a segment; a packet with no more goes as one.
     pub segment: usize,
+    /// Whether the port cuts: the packet goes as one that says its segments' size.
+    pub by_port: bool,
     /// Whether a partial checksum may stay so in a packet that goes as one.
     pub keep_partial: bool,
 }
@@ -55,7 +57,7 @@ pub fn run(
 ) -> Result<usize, Failure> {
     let ip = job.ip;
     let (l3_len, payload) = (ip.payload_offset(), ip.payload_len());
-    let count = if job.segment == 0 { 1 } else { payload.div_ceil(job.segment).max(1) };
+    let count = if job.segment == 0 || job.by_port { 1 } else { payload.div_ceil(job.segment).max(1) };
     if count > 1 && frame.checksum == Checksum::AsSent && !checksum_is_right(pools, frame, ip) {
         return Err(Failure::BadChecksum);
     }
@@ -117,6 +119,11 @@ fn write(
     }
     let mut new = writer.finish(pools.get_mut(job.area));
     new.checksum = checksum;
+    new.segment = match job {
+        Job { by_port: true, segment, .. } => *segment as u16,
+        _ if count == 1 => frame.segment,
+        _ => 0,
+    };
     new.tunnelled = job.envelope.is_tunnel();
     Some(new)
 }

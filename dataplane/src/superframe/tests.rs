@@ -100,7 +100,7 @@ fn segments(
     segment: usize,
 ) -> Result<Vec<Frame>, Failure> {
     let ip = parsed(&bytes(pools.get(frame.area()), frame));
-    let job = Job { ip: &ip, envelope, area: AreaId::Uplink, segment, keep_partial: false };
+    let job = Job { ip: &ip, envelope, area: AreaId::Uplink, segment, by_port: false, keep_partial: false };
     let mut made = Vec::new();
     let mut id = 100;
     let mut next_id = || {
@@ -123,7 +123,7 @@ fn verified(packet: &[u8]) -> (Ipv4Header, TcpHeader, Vec<u8>) {
 
 /// Gives frames of the uplink's area to a coalescer, as a burst. Those it does not take go out by themselves.
 fn coalesced(pools: &mut Pools, frames: Vec<Frame>, partial: bool) -> Vec<Frame> {
-    let capabilities = Capabilities { superframes: true, partial_checksums: partial };
+    let capabilities = Capabilities { superframes: true, partial_checksums: partial, cuts_segments: false };
     let mut coalescer = Coalescer::default();
     let mut out = Vec::new();
     for frame in frames {
@@ -301,7 +301,8 @@ fn udp_frame(payload: &[u8], options: bool) -> Vec<u8> {
 
 fn fragments(pools: &mut Pools, frame: &Frame, envelope: &Envelope, mtu: usize) -> Vec<Frame> {
     let ip = parsed(&bytes(pools.get(frame.area()), frame));
-    let job = Job { ip: &ip, envelope, area: AreaId::Uplink, segment: 0, keep_partial: false };
+    let job =
+        Job { ip: &ip, envelope, area: AreaId::Uplink, segment: 0, by_port: false, keep_partial: false };
     let mut made = Vec::new();
     let count = fragment::run(pools, frame, &job, mtu, &mut || 0, &mut |_, new| made.push(new)).unwrap();
     assert_eq!(count, made.len());
@@ -349,7 +350,14 @@ fn segmenting_without_chunks_loses_none() {
     let tcp = Tcp { sequence: 1, id: 1, flags: ACK, timestamps: false, payload: vec![1; 50_000] };
     let frame = store(&mut pools.pods, &tcp.frame(), &[]);
     let ip = parsed(&bytes(&pools.pods, &frame));
-    let job = Job { ip: &ip, envelope: &PLAIN, area: AreaId::Uplink, segment: 1000, keep_partial: false };
+    let job = Job {
+        ip: &ip,
+        envelope: &PLAIN,
+        area: AreaId::Uplink,
+        segment: 1000,
+        by_port: false,
+        keep_partial: false,
+    };
     let mut made = Vec::new();
     let failure = segment::run(&mut pools, &frame, &job, &mut || 0, &mut |_, new| made.push(new));
     assert_eq!((failure, made.len()), (Err(Failure::NoChunk), 20));
@@ -371,6 +379,25 @@ fn a_partial_checksum_is_completed_in_place_over_odd_chunks() {
 }
 
 #[test]
+fn a_superframe_that_the_port_cuts_goes_as_one_with_its_segments_size() {
+    let mut pools = pools(CHUNKS);
+    let original = Tcp { sequence: 1, id: 2, flags: ACK, timestamps: true, payload: vec![7; 5000] }.frame();
+    let mut frame = store(&mut pools.pods, &original, &[1500]);
+    make_partial(&mut pools.pods, &mut frame);
+    let ip = parsed(&bytes(&pools.pods, &frame));
+    let by_port = true;
+    let job =
+        Job { ip: &ip, envelope: &PLAIN, area: AreaId::Uplink, segment: 1400, by_port, keep_partial: true };
+    let mut made = Vec::new();
+    let count = segment::run(&mut pools, &frame, &job, &mut || 0, &mut |_, new| made.push(new)).unwrap();
+    let new = made.remove(0);
+    assert_eq!((count, made.len(), new.segment, new.checksum), (1, 0, 1400, frame.checksum));
+    assert_eq!(take(&mut pools, new)[14..], bytes(&pools.pods, &frame)[14..]);
+    pools.free(frame);
+    assert_all_free(&pools);
+}
+
+#[test]
 fn a_packet_that_fits_keeps_its_partial_checksum_where_the_port_takes_it() {
     let mut pools = pools(CHUNKS);
     let original = udp_frame(&[1; 100], true);
@@ -378,7 +405,8 @@ fn a_packet_that_fits_keeps_its_partial_checksum_where_the_port_takes_it() {
     make_partial(&mut pools.uplink, &mut frame);
     let ip = parsed(&bytes(&pools.uplink, &frame));
     for keep_partial in [true, false] {
-        let job = Job { ip: &ip, envelope: &PLAIN, area: AreaId::Pods, segment: 0, keep_partial };
+        let job =
+            Job { ip: &ip, envelope: &PLAIN, area: AreaId::Pods, segment: 0, by_port: false, keep_partial };
         let mut made = Vec::new();
         segment::run(&mut pools, &frame, &job, &mut || 0, &mut |_, new| made.push(new)).unwrap();
         let mut made = made.remove(0);
@@ -401,7 +429,14 @@ fn a_packet_that_must_not_be_fragmented_is_not() {
     original[24..26].copy_from_slice(&ip.calc_header_checksum().to_be_bytes());
     let frame = store(&mut pools.pods, &original, &[]);
     let ip = parsed(&original);
-    let job = Job { ip: &ip, envelope: &PLAIN, area: AreaId::Uplink, segment: 0, keep_partial: false };
+    let job = Job {
+        ip: &ip,
+        envelope: &PLAIN,
+        area: AreaId::Uplink,
+        segment: 0,
+        by_port: false,
+        keep_partial: false,
+    };
     let made = fragment::run(&mut pools, &frame, &job, 1500, &mut || 0, &mut |_, _| unreachable!());
     assert_eq!(made, Err(Failure::TooBig));
     pools.free(frame);

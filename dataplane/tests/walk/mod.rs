@@ -414,6 +414,7 @@ fn capabilities(at: At) -> Capabilities {
     Capabilities {
         superframes: matches!(at, At::Host | At::PodA | At::PodB),
         partial_checksums: matches!(at, At::Host | At::PodA),
+        cuts_segments: false,
     }
 }
 

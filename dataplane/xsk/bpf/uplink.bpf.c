@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// XDP program of the node's NIC. The NIC stays with the kernel: only packets that belong to the dataplane are
+// Programs of the node's NIC: for AF_XDP sockets one at XDP, for packet sockets one at tc ingress with a socket filter that
+// takes what the other stops. The NIC stays with the kernel: only packets that belong to the dataplane are
 // stolen. When it is dead (no socket in the map) those pass as well, but for translated and tunnelled ones that no
 // socket of the node waits for: its stack would answer them with a reset and end connections that a restart keeps.
 // Anything not understood passes: tagged frames, IPv6, truncated or malformed headers.
 //
-// Headers are copied with bpf_xdp_load_bytes(), which also reaches the fragments of a multi-buffer packet and
-// fails cleanly on truncated ones. Fields are in network byte order unless said otherwise.
+// Headers are copied with bpf_xdp_load_bytes() or bpf_skb_load_bytes(), which also reach the fragments of a packet and
+// fail cleanly on truncated ones. Fields are in network byte order unless said otherwise.
 #include <stddef.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/pkt_cls.h>
 #include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -123,6 +125,18 @@ union l4 {
 	__u8 bytes[8];
 };
 
+// A packet that begins with its Ethernet header: of XDP, or a socket buffer.
+struct packet {
+	void *ctx;
+	int is_skb;
+};
+
+static __always_inline int load(struct packet packet, __u32 at, void *to, __u32 len)
+{
+	return packet.is_skb ? bpf_skb_load_bytes(packet.ctx, at, to, len) :
+			       bpf_xdp_load_bytes(packet.ctx, at, to, len);
+}
+
 static __always_inline int in_own_pods(const struct config *c, __be32 address)
 {
 	return c->pod_mask && (address & c->pod_mask) == c->pod_network;
@@ -180,20 +194,20 @@ static __always_inline int is_frontend(__u32 own, __be32 address, __be16 port, _
 }
 
 // Reads the IPv4 header at `at`; returns where the transport header begins, 0 when there is no such header.
-static __always_inline __u32 load_ip(struct xdp_md *ctx, __u32 at, struct iphdr *ip)
+static __always_inline __u32 load_ip(struct packet packet, __u32 at, struct iphdr *ip)
 {
-	if (bpf_xdp_load_bytes(ctx, at, ip, sizeof(*ip)) || ip->version != 4 || ip->ihl < 5)
+	if (load(packet, at, ip, sizeof(*ip)) || ip->version != 4 || ip->ihl < 5)
 		return 0;
 	return at + ip->ihl * 4;
 }
 
 // Whether an ICMP error (RFC 792: at `at`, quoting an IP header and 8 bytes) is about a packet of ours.
 // `to` is the error's destination, an address of the node (`own`: its flags) or of a frontend.
-static __always_inline int quotes_ours(struct xdp_md *ctx, const struct config *c, __u32 at, __be32 to, __u32 own)
+static __always_inline int quotes_ours(struct packet packet, const struct config *c, __u32 at, __be32 to, __u32 own)
 {
 	struct iphdr ip;
 	union l4 l4;
-	__u32 l4_at = load_ip(ctx, at + ICMP_HEADER_LEN, &ip);
+	__u32 l4_at = load_ip(packet, at + ICMP_HEADER_LEN, &ip);
 
 	if (!l4_at)
 		return 0;
@@ -202,7 +216,7 @@ static __always_inline int quotes_ours(struct xdp_md *ctx, const struct config *
 		return 1;
 	if (ip.saddr != to || ip.frag_off & bpf_htons(0x1fff))
 		return 0;
-	if (bpf_xdp_load_bytes(ctx, l4_at, &l4, sizeof(l4)))
+	if (load(packet, l4_at, &l4, sizeof(l4)))
 		return 0;
 	if (ip.protocol == IPPROTO_UDP && c->vxlan_port && l4.ports.dest == c->vxlan_port)
 		return 1;
@@ -215,7 +229,7 @@ static __always_inline int quotes_ours(struct xdp_md *ctx, const struct config *
 	return ip.protocol == IPPROTO_ICMP && l4.icmp.type == ICMP_ECHO && in_snat_range(c, l4.icmp.id);
 }
 
-static __always_inline enum verdict classify_icmp(struct xdp_md *ctx, const struct config *c, __u32 at,
+static __always_inline enum verdict classify_icmp(struct packet packet, const struct config *c, __u32 at,
 						  __be32 to, __u32 own, const union l4 *l4)
 {
 	switch (l4->icmp.type) {
@@ -224,13 +238,13 @@ static __always_inline enum verdict classify_icmp(struct xdp_md *ctx, const stru
 	case ICMP_DEST_UNREACH:
 	case ICMP_TIME_EXCEEDED:
 	case ICMP_PARAMETERPROB:
-		return quotes_ours(ctx, c, at, to, own) ? ICMP_ERROR : PASSED;
+		return quotes_ours(packet, c, at, to, own) ? ICMP_ERROR : PASSED;
 	default:
 		return PASSED;
 	}
 }
 
-static __always_inline enum verdict classify(struct xdp_md *ctx)
+static __always_inline enum verdict classify(struct packet packet)
 {
 	__u32 zero = 0, l4_at, own;
 	const struct config *c = bpf_map_lookup_elem(&config, &zero);
@@ -238,11 +252,11 @@ static __always_inline enum verdict classify(struct xdp_md *ctx)
 	struct iphdr ip;
 	union l4 l4;
 
-	if (!c || bpf_xdp_load_bytes(ctx, offsetof(struct ethhdr, h_proto), &ethertype, sizeof(ethertype)))
+	if (!c || load(packet, offsetof(struct ethhdr, h_proto), &ethertype, sizeof(ethertype)))
 		return PASSED;
 	if (ethertype != bpf_htons(ETH_P_IP))
 		return PASSED;
-	l4_at = load_ip(ctx, sizeof(struct ethhdr), &ip);
+	l4_at = load_ip(packet, sizeof(struct ethhdr), &ip);
 	if (!l4_at)
 		return PASSED;
 	// Without a tunnel in direct mode, and else answers from outside the cluster to pods that are not masqueraded.
@@ -257,10 +271,10 @@ static __always_inline enum verdict classify(struct xdp_md *ctx)
 	// More fragments, or an offset: there are no ports to go by, or not in all of them.
 	if (ip.frag_off & bpf_htons(0x3fff))
 		return c->flags & TAKE_FRAGMENTS ? FRAGMENT : PASSED;
-	if (bpf_xdp_load_bytes(ctx, l4_at, &l4, sizeof(l4)))
+	if (load(packet, l4_at, &l4, sizeof(l4)))
 		return PASSED;
 	if (ip.protocol == IPPROTO_ICMP)
-		return classify_icmp(ctx, c, l4_at, ip.daddr, own, &l4);
+		return classify_icmp(packet, c, l4_at, ip.daddr, own, &l4);
 	if (own && ip.protocol == IPPROTO_UDP && c->vxlan_port && l4.ports.dest == c->vxlan_port)
 		return VXLAN;
 	if (is_frontend(own, ip.daddr, l4.ports.dest, ip.protocol))
@@ -271,15 +285,15 @@ static __always_inline enum verdict classify(struct xdp_md *ctx)
 }
 
 // Whether a socket of the node waits for this packet of a stolen kind. SCTP sockets cannot be looked up: none does.
-static __always_inline int has_socket(struct xdp_md *ctx)
+static __always_inline int has_socket(struct packet packet)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *sk;
 	struct iphdr ip;
 	union l4 l4;
-	__u32 l4_at = load_ip(ctx, sizeof(struct ethhdr), &ip);
+	__u32 l4_at = load_ip(packet, sizeof(struct ethhdr), &ip);
 
-	if (!l4_at || bpf_xdp_load_bytes(ctx, l4_at, &l4, sizeof(l4)))
+	if (!l4_at || load(packet, l4_at, &l4, sizeof(l4)))
 		return 1;
 	if (!has_ports(ip.protocol))
 		return ip.protocol != IPPROTO_SCTP;
@@ -288,29 +302,42 @@ static __always_inline int has_socket(struct xdp_md *ctx)
 	tuple.ipv4.sport = l4.ports.source;
 	tuple.ipv4.dport = l4.ports.dest;
 	if (ip.protocol == IPPROTO_TCP)
-		sk = bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+		sk = bpf_skc_lookup_tcp(packet.ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
 	else
-		sk = bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+		sk = bpf_sk_lookup_udp(packet.ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
 	if (!sk)
 		return 0;
 	bpf_sk_release(sk);
 	return 1;
 }
 
-static __always_inline int steer(struct xdp_md *ctx)
+static __always_inline void count(__u32 verdict)
 {
-	__u32 verdict = classify(ctx);
 	__u64 *counter = bpf_map_lookup_elem(&counters, &verdict);
-	int action;
 
 	if (counter)
 		(*counter)++;
+}
+
+// Whether a packet that no socket of the dataplane takes must not reach the node's stack.
+static __always_inline int is_kept_from_node(struct packet packet, __u32 verdict)
+{
+	return (verdict == SNAT || verdict == VXLAN || verdict == FRONTEND) && !has_socket(packet);
+}
+
+static __always_inline int steer(struct xdp_md *ctx)
+{
+	struct packet packet = { .ctx = ctx };
+	__u32 verdict = classify(packet);
+	int action;
+
+	count(verdict);
 	if (verdict == PASSED)
 		return XDP_PASS;
 	action = bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS);
-	if (action == XDP_REDIRECT || (verdict != SNAT && verdict != VXLAN && verdict != FRONTEND))
+	if (action == XDP_REDIRECT)
 		return action;
-	return has_socket(ctx) ? XDP_PASS : XDP_DROP;
+	return is_kept_from_node(packet, verdict) ? XDP_DROP : XDP_PASS;
 }
 
 SEC("xdp.frags") int uplink(struct xdp_md *ctx)
@@ -322,6 +349,34 @@ SEC("xdp.frags") int uplink(struct xdp_md *ctx)
 SEC("xdp") int uplink_plain(struct xdp_md *ctx)
 {
 	return steer(ctx);
+}
+
+// Tags stand beside a socket buffer's bytes.
+static __always_inline enum verdict classify_skb(struct __sk_buff *skb)
+{
+	struct packet packet = { .ctx = skb, .is_skb = 1 };
+
+	return skb->vlan_present ? PASSED : classify(packet);
+}
+
+// Stops what packet sockets have taken before: so long as the first element of `sockets` stands, which goes with the process.
+SEC("classifier") int uplink_tc(struct __sk_buff *skb)
+{
+	struct packet packet = { .ctx = skb, .is_skb = 1 };
+	__u32 verdict = classify_skb(skb), first = 0;
+
+	count(verdict);
+	if (verdict == PASSED)
+		return TC_ACT_UNSPEC;
+	if (bpf_map_lookup_elem(&sockets, &first))
+		return TC_ACT_SHOT;
+	return is_kept_from_node(packet, verdict) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}
+
+// What a packet socket takes: all bytes, or none.
+SEC("socket") int uplink_filter(struct __sk_buff *skb)
+{
+	return classify_skb(skb) == PASSED ? 0 : -1;
 }
 
 char _license[] SEC("license") = "Apache-2.0";

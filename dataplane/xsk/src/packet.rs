@@ -125,7 +125,8 @@ struct Outbox {
 
 impl PacketSocket {
     /// Opens a socket for each area on device `ifindex`. Several share the device's frames by flow (PACKET_FANOUT). A
-    /// message is scattered over `pieces` chunks, behind `headroom` bytes of each.
+    /// message is scattered over `pieces` chunks, behind `headroom` bytes of each. Only frames are taken that pass `filter`, a
+    /// BPF program; without one all are, and frames that are sent go past the queueing discipline.
     ///
     /// # Errors
     /// [`PacketError`] names device and step; no socket stays open then.
@@ -134,6 +135,7 @@ impl PacketSocket {
         ifindex: u32,
         pieces: usize,
         headroom: u32,
+        filter: Option<BorrowedFd<'_>>,
     ) -> Result<Vec<Self>, PacketError> {
         let failed = |(step, source): (&'static str, io::Error)| {
             let device = device::name(ifindex).unwrap_or_else(|_| format!("device {ifindex}"));
@@ -141,15 +143,18 @@ impl PacketSocket {
         };
         let mut sockets = Vec::new();
         for area in areas {
-            let fd = open_one(ifindex).map_err(failed)?;
+            let fd = open_one(ifindex, filter.is_none()).map_err(failed)?;
             sockets.push(Self::new(fd, area, pieces.clamp(1, MAX_PIECES), headroom));
         }
         let fds: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
         share(&fds).map_err(failed)?;
         for fd in fds {
             // Nothing was taken until here, so that nothing came twice.
-            set_option(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0)
-                .map_err(|e| failed(("filter", e)))?;
+            let set = match filter {
+                Some(filter) => set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &filter.as_raw_fd()),
+                None => set_option(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0),
+            };
+            set.map_err(|e| failed(("filter", e)))?;
         }
         Ok(sockets)
     }
@@ -371,14 +376,16 @@ fn at(step: &'static str) -> impl Fn(io::Error) -> Step {
 }
 
 /// A socket that is bound and takes nothing yet.
-fn open_one(ifindex: u32) -> Result<OwnedFd, Step> {
+fn open_one(ifindex: u32, bypass: bool) -> Result<OwnedFd, Step> {
     let fd = sys::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_NONBLOCK, 0).map_err(at("socket"))?;
     sys::refuse_all(fd.as_fd()).map_err(at("filter"))?;
     let packet = |option, name| set_option(fd.as_fd(), libc::SOL_PACKET, option, &1i32).map_err(at(name));
     packet(libc::PACKET_VNET_HDR, "virtio-net headers")?;
     packet(libc::PACKET_IGNORE_OUTGOING, "incoming frames only")?;
     // Superframes that the device would have to cut are dropped by it; a veth never has to.
-    packet(libc::PACKET_QDISC_BYPASS, "past the queueing discipline")?;
+    if bypass {
+        packet(libc::PACKET_QDISC_BYPASS, "past the queueing discipline")?;
+    }
     let socket = |option, name| set_option(fd.as_fd(), libc::SOL_SOCKET, option, &BUFFER).map_err(at(name));
     socket(libc::SO_RCVBUFFORCE, "receive buffer")?;
     socket(libc::SO_SNDBUFFORCE, "send buffer")?;

@@ -34,7 +34,7 @@ impl Forwarder {
             Area::new(AreaConfig { chunks: CHUNKS, populate: false, ..AreaConfig::default() }).unwrap();
         let sockets = devices.map(|name| {
             let ifindex = device::index(name).unwrap();
-            PacketSocket::open(&[&area.handle()], ifindex, MAX_PIECES, HEADROOM).unwrap().pop().unwrap()
+            PacketSocket::open(&[&area.handle()], ifindex, MAX_PIECES, HEADROOM, None).unwrap().pop().unwrap()
         });
         let free = (0..CHUNKS).map(|n| u64::from(n) * 4096).collect();
         Self { area, free, sockets, superframes: 0, partial: 0 }
@@ -144,7 +144,7 @@ fn several_sockets_get_every_frame_once_and_the_node_none() {
         let mut areas = [0, 1, 2].map(|_| Area::new(config).unwrap());
         let handles: Vec<_> = areas.iter().map(Area::handle).collect();
         let mut sockets =
-            PacketSocket::open(&handles.iter().collect::<Vec<_>>(), ifindex, 1, HEADROOM).unwrap();
+            PacketSocket::open(&handles.iter().collect::<Vec<_>>(), ifindex, 1, HEADROOM, None).unwrap();
         for n in 0..90u8 {
             sender.send_to(&[n; 100], ("10.9.0.9", 1000 + u16::from(n))).unwrap();
         }
@@ -180,8 +180,10 @@ fn a_full_outbox_and_pieces_outside_the_area_are_refused() {
     node.spawn(|| {
         let area = Area::new(AreaConfig { chunks: 64, populate: false, ..AreaConfig::default() }).unwrap();
         let ifindex = device::index("pod0").unwrap();
-        let mut socket =
-            PacketSocket::open(&[&area.handle()], ifindex, MAX_PIECES, HEADROOM).unwrap().pop().unwrap();
+        let mut socket = PacketSocket::open(&[&area.handle()], ifindex, MAX_PIECES, HEADROOM, None)
+            .unwrap()
+            .pop()
+            .unwrap();
         let header = VnetHeader::default();
         assert!(!socket.queue(header, [(64 * 4096 - 10, 60)].into_iter()));
         assert!(!socket.queue(header, [(u64::MAX, 60)].into_iter()));

@@ -106,7 +106,8 @@ fn pod_port(interface: &str, label: &str, open: &ports::Open) -> OpenPort {
         Driver::AfXdp { granted, .. } => granted.tx_metadata,
         Driver::Packet { .. } => true,
     };
-    let capabilities = Capabilities { superframes: open.device.superframes, partial_checksums };
+    let capabilities =
+        Capabilities { superframes: open.device.superframes, partial_checksums, cuts_segments: false };
     OpenPort { interface: interface.into(), label: label.into(), capabilities }
 }
 

@@ -103,7 +103,8 @@ impl Node {
     }
 }
 
-const CAPABILITIES: Capabilities = Capabilities { superframes: true, partial_checksums: true };
+const CAPABILITIES: Capabilities =
+    Capabilities { superframes: true, partial_checksums: true, cuts_segments: false };
 
 /// A controller of nothing.
 pub(in crate::control) async fn answer(mut calls: mpsc::Receiver<Call>) {

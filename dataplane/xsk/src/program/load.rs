@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::Map;
-use aya::programs::Xdp;
+use aya::programs::{SchedClassifier, SocketFilter, Xdp};
 use aya::{Ebpf, EbpfLoader};
 
 use super::ProgramError;
@@ -51,6 +51,22 @@ impl Loaded {
         Ok(Self { name, ebpf, programs: Programs { frags, plain } })
     }
 
+    /// Loads the tc program called `function`.
+    pub(super) fn classifier(&mut self, function: &str) -> Result<OwnedFd, ProgramError> {
+        classifier(&mut self.ebpf, self.name, function)
+    }
+
+    /// Loads the socket filter called `function`.
+    pub(super) fn socket_filter(&mut self, function: &str) -> Result<OwnedFd, ProgramError> {
+        let name = self.name;
+        let missing = || ProgramError::Load { program: name, reason: format!("no program {function} in it") };
+        let program = self.ebpf.program_mut(function).ok_or_else(missing)?;
+        let program: &mut SocketFilter = program.try_into().map_err(|e| load_error(name, &e))?;
+        program.load().map_err(|e| load_error(name, &e))?;
+        let fd = program.fd().map_err(|e| load_error(name, &e))?;
+        fd.as_fd().try_clone_to_owned().map_err(|e| load_error(name, &e))
+    }
+
     /// Takes the map called `map` out, as its type.
     pub(super) fn map<T>(&mut self, map: &str) -> Result<T, ProgramError>
     where
@@ -94,6 +110,20 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str, function: &str) -> Result<O
     let missing = || ProgramError::Load { program: name, reason: format!("no program {function} in it") };
     let program = ebpf.program_mut(function).ok_or_else(missing)?;
     let program: &mut Xdp = program.try_into().map_err(|e| load_error(name, &e))?;
+    program.load().map_err(|e| load_error(name, &e))?;
+    let fd = program.fd().map_err(|e| load_error(name, &e))?;
+    fd.as_fd().try_clone_to_owned().map_err(|e| load_error(name, &e))
+}
+
+/// Loads the tc program called `function` of the object called `name`.
+pub(super) fn classifier(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    function: &str,
+) -> Result<OwnedFd, ProgramError> {
+    let missing = || ProgramError::Load { program: name, reason: format!("no program {function} in it") };
+    let program = ebpf.program_mut(function).ok_or_else(missing)?;
+    let program: &mut SchedClassifier = program.try_into().map_err(|e| load_error(name, &e))?;
     program.load().map_err(|e| load_error(name, &e))?;
     let fd = program.fd().map_err(|e| load_error(name, &e))?;
     fd.as_fd().try_clone_to_owned().map_err(|e| load_error(name, &e))

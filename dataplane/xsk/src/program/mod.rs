@@ -1,7 +1,7 @@
 //! The XDP programs (C in bpf/, compiled by build.rs) and their lives on devices.
 //!
-//! [`PodProgram`] serves all pod ports and the host link, [`UplinkProgram`] the node's NIC, [`GuardProgram`] at tc
-//! ingress the ports that have packet sockets. Their links and maps
+//! [`PodProgram`] serves all pod ports and the host link, [`UplinkProgram`] the node's NIC, at XDP or at tc ingress,
+//! [`GuardProgram`] at tc ingress the ports that have packet sockets. Their links and maps
 //! may be pinned in a directory of a bpffs: then they stay when the process ends, and the next process takes
 //! them over without ever detaching. A foreign program on a device is never replaced.
 
@@ -10,6 +10,7 @@ mod guard;
 mod load;
 mod pod;
 mod query;
+mod tcx;
 mod uplink;
 
 use std::io;

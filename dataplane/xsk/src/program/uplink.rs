@@ -1,8 +1,11 @@
-//! The program of the node's NIC (bpf/uplink.bpf.c): what it steals, from which addresses, into which sockets.
+//! The programs of the node's NIC (bpf/uplink.bpf.c): what they steal, from which addresses, into which sockets.
+//!
+//! For AF_XDP sockets there is one at XDP. For packet sockets one at tc ingress stops what they take by a filter of the same
+//! rules: XDP on a device that receives socket buffers, as a veth, copies every packet before it sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use aya::maps::lpm_trie::Key;
@@ -11,6 +14,8 @@ use aya::maps::{HashMap, LpmTrie, MapData, MapError, PerCpuArray, XskMap};
 use super::ProgramError;
 use super::attach::{Attached, Attachments, Rung, XdpMode};
 use super::load::Loaded;
+use super::tcx::TcxLinks;
+use crate::sys;
 
 mod frontends;
 
@@ -145,6 +150,10 @@ impl From<&UplinkConfig> for Config {
 /// Unpinned, it is detached when this is dropped; pinned, it stays and passes.
 pub struct UplinkProgram {
     attachments: Attachments,
+    tc: TcxLinks,
+    filter: OwnedFd,
+    /// Stands in the socket map while packet sockets take what is stolen; the kernel takes it out when the process ends.
+    lease: Option<OwnedFd>,
     config: HashMap<MapData, u32, Config>,
     own_addresses: HashMap<MapData, [u8; 4], u32>,
     frontends: Frontends,
@@ -183,16 +192,19 @@ impl UplinkProgram {
             peer_pods: loaded.map("peer_pods")?,
             sockets: loaded.map("sockets")?,
             counters: loaded.map("counters")?,
+            tc: TcxLinks::new("uplink-tc", loaded.classifier("uplink_tc")?, dir)?,
+            filter: loaded.socket_filter("uplink_filter")?,
+            lease: None,
             attachments: Attachments::new("uplink", loaded.programs, dir)?,
         })
     }
 
     /// Devices that are attached, with those taken over; detach what is not the uplink any more.
     pub fn devices(&self) -> impl Iterator<Item = u32> {
-        self.attachments.devices()
+        self.attachments.devices().chain(self.tc.devices())
     }
 
-    /// Attaches to device `ifindex`, or renews the program there.
+    /// Attaches to device `ifindex` at XDP, or renews the program there.
     ///
     /// # Errors
     /// [`ProgramError::Foreign`], [`ProgramError::Attach`].
@@ -207,9 +219,54 @@ impl UplinkProgram {
         self.attachments.attach(ifindex, &rungs)
     }
 
+    /// Attaches to device `ifindex` at tc ingress, or renews the program there, for sockets with
+    /// [`UplinkProgram::filter`]. What is stolen is theirs alone from [`UplinkProgram::take_by_packet_sockets`] on.
+    ///
+    /// # Errors
+    /// [`ProgramError::Attach`], [`ProgramError::Pin`].
+    pub fn attach_at_tc(&mut self, ifindex: u32) -> Result<(), ProgramError> {
+        self.tc.attach(ifindex)
+    }
+
+    /// Whether it is attached to device `ifindex` at tc ingress.
+    pub fn is_at_tc(&self, ifindex: u32) -> bool {
+        self.tc.devices().any(|device| device == ifindex)
+    }
+
+    /// What packet sockets have to take: a socket filter.
+    pub fn filter(&self) -> BorrowedFd<'_> {
+        self.filter.as_fd()
+    }
+
+    /// Packet sockets with the filter are open: what they take is stopped at tc ingress, until the process ends or
+    /// [`UplinkProgram::detach_from_tc`].
+    ///
+    /// # Errors
+    /// [`ProgramError::Map`].
+    pub fn take_by_packet_sockets(&mut self) -> Result<(), ProgramError> {
+        let failed = |reason| ProgramError::Map { program: "uplink", map: "sockets", reason };
+        let lease =
+            sys::socket(libc::AF_XDP, libc::SOCK_RAW, 0).map_err(|error| failed(error.to_string()))?;
+        self.set_socket(0, &lease)?;
+        self.lease = Some(lease);
+        Ok(())
+    }
+
     /// Detaches from device `ifindex`, at once; nothing happens when it is not attached.
     pub fn detach(&mut self, ifindex: u32) {
+        self.detach_from_xdp(ifindex);
+        self.detach_from_tc(ifindex);
+    }
+
+    /// Leaves XDP of device `ifindex`, and tc ingress as it is.
+    pub fn detach_from_xdp(&mut self, ifindex: u32) {
         self.attachments.detach(ifindex);
+    }
+
+    /// Leaves tc ingress of device `ifindex`, and XDP as it is.
+    pub fn detach_from_tc(&mut self, ifindex: u32) {
+        self.tc.detach(ifindex);
+        self.lease = None;
     }
 
     /// Sets what is stolen. Ports, ranges, flags and podCIDR change together for every packet; addresses new

@@ -50,6 +50,8 @@ fn only_what_is_ours_is_stolen() {
             for (variant, program) in variants(uplink) {
                 assert_eq!(run(program, &packet), stolen, "{what} ({variant})");
             }
+            let stopped = if stolen { DROP } else { PASS };
+            assert_eq!(verdicts_on_skb(uplink, &packet), (stopped, stolen), "{what} (tc)");
         }
     });
 }
@@ -103,7 +105,13 @@ fn a_dead_dataplane_leaves_the_node_its_own_and_keeps_resets_from_connections_th
         ];
         for (what, packet, expected) in cases {
             assert_eq!(verdict(program, &packet), expected, "{what}");
+            assert_eq!(verdicts_on_skb(uplink, &packet).0, expected, "{what} (tc)");
         }
+        let to_a_pod = ip(TCP, OUTSIDE, [10, 244, 1, 7], &ports(443, 33000));
+        uplink.take_by_packet_sockets().unwrap();
+        assert_eq!(verdicts_on_skb(uplink, &to_a_pod), (DROP, true), "alive");
+        uplink.detach_from_tc(1);
+        assert_eq!(verdicts_on_skb(uplink, &to_a_pod).0, PASS, "dead again");
         // A process of the node may have had a port of the range before it was reserved.
         let socket = std::net::UdpSocket::bind(("0.0.0.0", 33001)).unwrap();
         assert_eq!(verdict(program, &ip(UDP, OUTSIDE, NODE, &ports(53, 33001))), PASS);
@@ -352,6 +360,21 @@ fn variants(uplink: &UplinkProgram) -> [(&'static str, i32); 2] {
         ("with frags", programs.frags.as_ref().unwrap().as_raw_fd()),
         ("plain", programs.plain.as_fd().as_raw_fd()),
     ]
+}
+
+/// What the program at tc ingress and the filter of packet sockets answer, in words of the one at XDP.
+fn verdicts_on_skb(uplink: &UplinkProgram, packet: &[u8]) -> (u32, bool) {
+    const TC_ACT_SHOT: u32 = 2;
+    const TC_ACT_UNSPEC: u32 = u32::MAX;
+    // BPF_PROG_TEST_RUN takes one Ethernet header off before a socket filter, which a packet socket does not.
+    let behind_another = [&[0; 14], packet].concat();
+    let taken = verdict(uplink.filter().as_raw_fd(), &behind_another) != 0;
+    let stopped = match verdict(uplink.tc.program().as_raw_fd(), packet) {
+        TC_ACT_SHOT => DROP,
+        TC_ACT_UNSPEC => PASS,
+        other => panic!("verdict {other}"),
+    };
+    (stopped, taken)
 }
 
 /// `union bpf_attr` of BPF_PROG_TEST_RUN.
