@@ -79,7 +79,12 @@ pub(super) fn check(slice: &EndpointSlice, context: &Context, problems: &mut Vec
             "such endpoints are left out",
         ));
     }
-    if let Some(first) = outside.first() {
+    // API servers write this one themselves, and need not be nodes.
+    let name = slice.metadata.object_name();
+    let of_api_servers = name.namespace == "default" && name.name == "kubernetes";
+    if let Some(first) = outside.first()
+        && !of_api_servers
+    {
         let what = format!("{first}{} is in no pod range and no node's address", more(outside.len()));
         let remedy = "it is used all the same; correct it, or set --cluster-cidr to the range of all pods";
         problems.push(Problem::new(title(), what, remedy));
