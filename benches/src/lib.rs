@@ -28,7 +28,7 @@ pub const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 2);
 pub const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 3);
 /// A pod of the other node.
 pub const REMOTE: Ipv4Addr = Ipv4Addr::new(10, 244, 2, 2);
-/// A Service, port 80 and the [`packets::PORTS`] - 1 behind it, whose endpoint is [`REMOTE`], port 8080.
+/// A Service, port 80 and the [`packets::PORTS`] - 1 behind it, whose endpoints are [`REMOTE`], port 8080 and those behind it.
 pub const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 /// The MAC address of [`POD`].
 pub const POD_MAC: [u8; 6] = [2, 0, 0, 0, 3, 1];

@@ -154,12 +154,15 @@ fn tables(size: &Size) -> Tables {
     build::tables(&wanted, &facts, services(size.services), 1)
 }
 
-/// The Service that packets go to, and others with ten endpoints each.
+/// The ports of the Service that packets go to, and other Services with ten endpoints each.
 fn services(count: u32) -> Services {
     let port = |p| NonZeroU16::new(p).expect("not 0");
-    let frontends = (80..80 + PORTS).map(|p| Frontend::cluster_ip(SERVICE.into(), port(p), Protocol::Udp));
-    let endpoint = Endpoint::ready(REMOTE.into(), port(8080));
-    let measured = Service::new("default/web:http", frontends.collect(), vec![endpoint]);
+    // Each port leads to a port of its own: a source port may be used once towards each.
+    let measured = |number: u16| {
+        let frontend = Frontend::cluster_ip(SERVICE.into(), port(80 + number), Protocol::Udp);
+        let endpoint = Endpoint::ready(REMOTE.into(), port(8080 + number));
+        Service::new(format!("default/web:{number}"), vec![frontend], vec![endpoint])
+    };
     let other = |number: u32| {
         let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 128, 0)) + number);
         let endpoint = |n: u32| {
@@ -169,9 +172,7 @@ fn services(count: u32) -> Services {
         let frontend = Frontend::cluster_ip(address.into(), port(80), Protocol::Udp);
         Service::new(format!("default/other-{number}:http"), vec![frontend], (0..10).map(endpoint).collect())
     };
-    let built: Vec<_> = std::iter::once(measured)
-        .chain((1..count).map(other))
-        .flat_map(|service| build::service(&service))
-        .collect();
+    let all = (0..PORTS).map(measured).chain((1..count).map(other));
+    let built: Vec<_> = all.flat_map(|service| build::service(&service)).collect();
     Services::default().with(&[], &built)
 }
