@@ -16,12 +16,27 @@ use crate::{LabError, Service};
 /// # Errors
 /// [`LabError::Command`] with the step that failed.
 pub fn set_up(machine: &Machine, node: &NodePlan, peers: &[NodePlan]) -> Result<(), LabError> {
-    machine.space.script(&overlay(node))?;
-    for peer in peers.iter().filter(|peer| peer.name != node.name) {
-        machine.space.script(&remote(peer))?;
-    }
+    machine.space.script(&device(node, &node.vtep_mac(), node.address))?;
+    machine.space.script(&bridge(node))?;
+    remotes(machine, node, peers)?;
     machine.space.script(&masquerade(node))?;
     Ok(())
+}
+
+/// Makes the tunnel's device anew with another MAC address and another end, as flanneld does that finds it changed.
+///
+/// # Errors
+/// [`LabError::Command`] with the step that failed.
+pub fn move_tunnel(
+    machine: &Machine,
+    node: &NodePlan,
+    peers: &[NodePlan],
+    mac: &str,
+    end: Ipv4Addr,
+) -> Result<(), LabError> {
+    machine.space.run("ip link delete flannel.1")?;
+    machine.space.script(&device(node, mac, end))?;
+    remotes(machine, node, peers)
 }
 
 /// Attaches a pod with the address `address`: veth to the bridge, as flannel's CNI plugin has the bridge plugin do.
@@ -71,21 +86,32 @@ pub fn remove_service(machine: &Machine, name: &str) -> Result<(), LabError> {
         .map(drop)
 }
 
-/// The device and the bridge: what flanneld and the bridge plugin make once.
-fn overlay(node: &NodePlan) -> String {
+/// The device that flanneld makes.
+fn device(node: &NodePlan, mac: &str, end: Ipv4Addr) -> String {
+    format!(
+        "ip link add flannel.1 address {mac} mtu {POD_MTU} type vxlan id 1 dev {NIC} local {end} dstport 8472 nolearning
+         ip address add {s0}/32 dev flannel.1
+         ip link set flannel.1 up",
+        s0 = node.pod_side_address(),
+    )
+}
+
+/// The bridge that its plugin makes.
+fn bridge(node: &NodePlan) -> String {
     format!(
         "sysctl -qw net.ipv4.ip_forward=1
-         ip link add flannel.1 address {mac} mtu {POD_MTU} type vxlan id 1 dev {NIC} local {address} dstport 8472 nolearning
-         ip address add {s0}/32 dev flannel.1
-         ip link set flannel.1 up
          ip link add cni0 type bridge
          ip link set cni0 mtu {POD_MTU} up
-         ip address add {gateway}/24 dev cni0",
-        mac = node.vtep_mac(),
-        address = node.address,
-        s0 = node.pod_side_address(),
-        gateway = node.gateway(),
+         ip address add {}/24 dev cni0",
+        node.gateway(),
     )
+}
+
+fn remotes(machine: &Machine, node: &NodePlan, peers: &[NodePlan]) -> Result<(), LabError> {
+    for peer in peers.iter().filter(|peer| peer.name != node.name) {
+        machine.space.script(&remote(peer))?;
+    }
+    Ok(())
 }
 
 /// What flanneld adds for each remote node.

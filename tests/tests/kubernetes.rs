@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use headrace_lab::control_plane::{self, ControlPlane, PORT as API_PORT};
 use headrace_lab::manifests;
-use headrace_lab::plan::{NodePlan, OUTSIDE, OUTSIDE_NAME};
+use headrace_lab::plan::{NodeKind, NodePlan, OUTSIDE, OUTSIDE_NAME};
 use headrace_lab::process::wait_until;
 use headrace_lab::traffic::{Hold, TcpServer, stream};
 use headrace_lab::{Lab, LabConfig, Service};
@@ -30,7 +30,9 @@ const BACKEND_DATA: &str = "flannel.alpha.coreos.com/backend-data";
 fn agents_follow_an_api_server() -> Result<()> {
     let Some((mut lab, mut plane)) = cluster()? else { return Ok(()) };
     let mut findings = Findings::default();
+    findings.check("manifests", manifests_are_taken(&plane));
     findings.check("network available", available(&plane, "node1"));
+    findings.check("Events", told_by_events(&plane));
     findings.check("flannel's annotations", annotations_are_written(&plane));
     findings.reach(&lab, "node1-pod1", "node2-pod1", &[lab.address("node1-pod1")?]);
     findings.check("the Service kubernetes", reach_kubernetes(&lab));
@@ -43,7 +45,12 @@ fn agents_follow_an_api_server() -> Result<()> {
 }
 
 /// A lab whose nodes have gone over from manifests to an API server, with the same pods.
-fn cluster() -> Result<Option<(Lab, ControlPlane)>> {
+pub(crate) fn cluster() -> Result<Option<(Lab, ControlPlane)>> {
+    cluster_of(LabConfig { nodes: 2, pods_per_node: 1, ..LabConfig::default() })
+}
+
+/// The same for another lab.
+pub(crate) fn cluster_of(config: LabConfig) -> Result<Option<(Lab, ControlPlane)>> {
     let Some(program) = control_plane::program()? else {
         if std::env::var("CI").is_ok_and(|ci| ci == "true") {
             bail!("Go is missing, and CI must not skip the tests with an API server");
@@ -51,14 +58,13 @@ fn cluster() -> Result<Option<(Lab, ControlPlane)>> {
         eprintln!("SKIPPED: an API server is built with Go, which is missing");
         return Ok(None);
     };
-    let config = LabConfig { nodes: 2, pods_per_node: 1, ..LabConfig::default() };
     let Some(mut lab) = support::lab(config)? else { return Ok(None) };
     let host = lab.state().outside.clone().context("there is no outside host")?;
     let plane = ControlPlane::start(&host, OUTSIDE, program)?;
     plane.apply(&manifests::node_objects(&plans(&lab)))?;
     plane.apply(&std::fs::read_to_string(rbac())?)?;
     let mut kubeconfig = String::new();
-    for node in &lab.state().nodes {
+    for node in lab.state().nodes.iter().filter(|node| node.plan.kind == NodeKind::Headrace) {
         kubeconfig = plane.kubeconfig(&node.machine.directory, AGENT, None)?;
     }
     lab.follow_cluster(&kubeconfig)?;
@@ -68,6 +74,30 @@ fn cluster() -> Result<Option<(Lab, ControlPlane)>> {
 fn available(plane: &ControlPlane, node: &str) -> Result<()> {
     let path = "jsonpath={.status.conditions[?(@.type=='NetworkUnavailable')].status}";
     eventually(&"False".to_owned(), || Ok(plane.kubectl(&["get", "node", node, "-o", path])?))
+}
+
+/// The API server would take all that `kubectl apply -k` brings: fields are known, values are valid.
+fn manifests_are_taken(plane: &ControlPlane) -> Result<()> {
+    for folder in ["", "kustomize/flannel", "kustomize/uninstall"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(folder);
+        let folder = folder.display().to_string();
+        let taken = plane.kubectl(&[
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--validate=strict",
+            "-k",
+            &folder,
+        ])?;
+        ensure!(taken.contains("daemonset.apps/headrace"), "{folder}: {taken}");
+    }
+    Ok(())
+}
+
+fn told_by_events(plane: &ControlPlane) -> Result<()> {
+    let path = "jsonpath={.items[?(@.regarding.name=='node1')].reason}";
+    let told = || Ok(plane.kubectl(&["get", "events.events.k8s.io", "-o", path])?);
+    eventually(&"HeadraceIsUp".to_owned(), told)
 }
 
 /// What the operator deletes is written again; peers follow the other MAC address.
@@ -194,7 +224,10 @@ fn answers(lab: &Lab, server: &str) -> Result<()> {
     })
 }
 
-fn eventually<T: PartialEq + Debug>(wanted: &T, mut found: impl FnMut() -> Result<T>) -> Result<()> {
+pub(crate) fn eventually<T: PartialEq + Debug>(
+    wanted: &T,
+    mut found: impl FnMut() -> Result<T>,
+) -> Result<()> {
     let mut last = None;
     let reached = wait_until(LIMIT, || {
         last = Some(found());
@@ -213,7 +246,7 @@ fn web(lab: &Lab, endpoints: &[&str]) -> Result<Service> {
     Ok(Service::new("web", 10, PORT, &addresses))
 }
 
-fn plans(lab: &Lab) -> Vec<NodePlan> {
+pub(crate) fn plans(lab: &Lab) -> Vec<NodePlan> {
     lab.state().nodes.iter().map(|node| node.plan.clone()).collect()
 }
 

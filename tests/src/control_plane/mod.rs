@@ -27,6 +27,8 @@ pub const PORT: u16 = 6443;
 
 /// Time for the API server to answer /readyz: seconds on a machine that is idle.
 const LIMIT: Duration = Duration::from_secs(90);
+/// Time for one kubectl: a minute is for a thousand objects on a machine that does other things.
+const KUBECTL_LIMIT: Duration = Duration::from_secs(180);
 /// Who may do everything.
 const ADMIN: &str = "admin";
 /// Every request is noted with who, what and the outcome.
@@ -45,6 +47,8 @@ pub struct ControlPlane {
     program: PathBuf,
     directory: PathBuf,
     authority: Authority,
+    /// Besides those that every API server has.
+    api_server_flags: Vec<String>,
     /// In the order of their start.
     running: Vec<(&'static str, Process)>,
 }
@@ -103,7 +107,15 @@ impl ControlPlane {
         let names = ["localhost", "kubernetes.default.svc", "127.0.0.1", "10.96.0.1", &address.to_string()];
         let authority = Authority::new(&directory, &names)?;
         let machine = machine.clone();
-        let mut plane = Self { machine, address, program, directory, authority, running: Vec::new() };
+        let mut plane = Self {
+            machine,
+            address,
+            program,
+            directory,
+            authority,
+            api_server_flags: Vec::new(),
+            running: Vec::new(),
+        };
         write(&plane.directory, "audit.yaml", AUDIT_POLICY)?;
         plane.kubeconfig(&plane.directory, ADMIN, Some("system:masters"))?;
         plane.authority.issue(&plane.directory, "kubelets", "kube-apiserver", Some("system:masters"), &[])?;
@@ -140,12 +152,19 @@ impl ControlPlane {
             own("audit-policy-file", "audit.yaml"),
             own("audit-log-path", "audit.log"),
         ];
-        self.launch("kube-apiserver", &flags.each_ref().map(String::as_str))?;
+        let more = self.api_server_flags.clone();
+        let flags: Vec<&str> = flags.iter().chain(&more).map(String::as_str).collect();
+        self.launch("kube-apiserver", &flags)?;
         let ready = || self.kubectl(&["get", "--raw", "/readyz"]).is_ok_and(|answer| answer == "ok");
         if wait_until(LIMIT, ready) {
             return Ok(());
         }
         Err(self.failure("kube-apiserver", format!("was not ready after {LIMIT:?}")))
+    }
+
+    /// Flags that the next start of the API server has besides.
+    pub fn api_server_flags(&mut self, flags: &[&str]) {
+        self.api_server_flags = flags.iter().map(ToString::to_string).collect();
     }
 
     /// Starts these controllers of kube-controller-manager.
@@ -214,6 +233,14 @@ impl ControlPlane {
         self.kubectl_with(&["apply", "-f", "-"], Some(yaml))
     }
 
+    /// `kubectl create` of many objects, which asks for nothing before it writes.
+    ///
+    /// # Errors
+    /// [`LabError::Command`] when the API server refuses them.
+    pub fn create(&self, yaml: &str) -> Result<String, LabError> {
+        self.kubectl_with(&["create", "--validate=false", "-f", "-"], Some(yaml))
+    }
+
     /// Writes a kubeconfig for user `user` of group `group`, and the certificates that it names, to `directory`; the name
     /// of the file.
     ///
@@ -274,7 +301,7 @@ current-context: lab
         let program = self.program.display().to_string();
         let argv: Vec<&str> =
             [program.as_str(), "kubectl", &kubeconfig].into_iter().chain(args.iter().copied()).collect();
-        let output = self.machine.space.with_input(&argv, input, Duration::from_secs(60))?;
+        let output = self.machine.space.with_input(&argv, input, KUBECTL_LIMIT)?;
         if output.status.success() {
             return Ok(output.stdout);
         }
