@@ -21,40 +21,50 @@ pub(crate) struct Oracle {
 
 /// What kube-proxy derives from one case.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Answer {
     /// By "namespace/name:port/PROTOCOL".
     pub(crate) ports: BTreeMap<String, Port>,
+    /// By "namespace/name".
+    pub(crate) health_checks: BTreeMap<String, HealthCheck>,
 }
 
 /// One port of one Service.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Port {
+    #[serde(rename = "clusterIP")]
+    pub(crate) cluster_ip: String,
     #[serde(rename = "externalIPs")]
     pub(crate) external_ips: Vec<String>,
     #[serde(rename = "loadBalancerIPs")]
     pub(crate) load_balancer_ips: Vec<String>,
+    pub(crate) port: u16,
     pub(crate) node_port: u16,
+    pub(crate) source_ranges: Vec<String>,
+    pub(crate) affinity_seconds: u32,
     pub(crate) internal_local: bool,
     pub(crate) external_local: bool,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) cluster: Vec<String>,
     pub(crate) local: Vec<String>,
-    #[serde(rename = "any")]
-    pub(crate) has_any: bool,
+    pub(crate) any: bool,
 }
 
 /// One endpoint, merged over the slices.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub(crate) struct Endpoint {
     pub(crate) address: String,
     pub(crate) ready: bool,
     pub(crate) serving: bool,
     pub(crate) terminating: bool,
-    pub(crate) local: bool,
-    pub(crate) zone_hints: Vec<String>,
-    pub(crate) node_hints: Vec<String>,
+}
+
+/// What a Service's health check port tells.
+#[derive(Debug, PartialEq, Deserialize)]
+pub(crate) struct HealthCheck {
+    pub(crate) port: u16,
+    pub(crate) endpoints: usize,
 }
 
 impl Oracle {
@@ -74,6 +84,12 @@ impl Oracle {
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().ok_or("the oracle has no standard output")?);
         Ok(Some(Self { child, input, output }))
+    }
+
+    /// The answer to one case.
+    pub(crate) fn ask_one(&mut self, case: &[Value]) -> Result<Answer, Box<dyn Error>> {
+        let mut answers = self.ask(&[case.to_vec()])?;
+        answers.pop().ok_or_else(|| "no answer".into())
     }
 
     /// One answer for every case.

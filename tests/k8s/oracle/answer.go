@@ -7,7 +7,6 @@ import (
 	"sort"
 
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/kubernetes/pkg/proxy"
 )
 
@@ -42,15 +41,12 @@ type Port struct {
 	Any bool `json:"any"`
 }
 
-// Endpoint is what decides about one endpoint.
+// Endpoint is one endpoint, merged over the slices.
 type Endpoint struct {
-	Address     string   `json:"address"`
-	Ready       bool     `json:"ready"`
-	Serving     bool     `json:"serving"`
-	Terminating bool     `json:"terminating"`
-	Local       bool     `json:"local"`
-	ZoneHints   []string `json:"zoneHints"`
-	NodeHints   []string `json:"nodeHints"`
+	Address     string `json:"address"`
+	Ready       bool   `json:"ready"`
+	Serving     bool   `json:"serving"`
+	Terminating bool   `json:"terminating"`
 }
 
 // HealthCheck is what a Service's health check port tells.
@@ -126,9 +122,6 @@ func describeAll(endpoints []proxy.Endpoint) []Endpoint {
 			Ready:       e.IsReady(),
 			Serving:     e.IsServing(),
 			Terminating: e.IsTerminating(),
-			Local:       e.IsLocal(),
-			ZoneHints:   sets.List(e.ZoneHints()),
-			NodeHints:   sets.List(e.NodeHints()),
 		})
 	}
 	return all
