@@ -63,7 +63,7 @@ pub(super) fn check(slice: &EndpointSlice, context: &Context, problems: &mut Vec
         AddressType::IPv6 => return problems.push(super::ipv6_problem()),
         AddressType::Fqdn => return,
     }
-    let title = || format!("EndpointSlice {}", slice.metadata.object_name());
+    let title = || slice.metadata.title("EndpointSlice");
     let (mut wrong, mut outside) = (Vec::new(), Vec::new());
     for (i, server) in slice.endpoints.iter().enumerate() {
         match usable_address(server) {

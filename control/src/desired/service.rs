@@ -56,7 +56,7 @@ pub(super) fn unit(
     if !is_proxied(service) {
         return unit;
     }
-    let title = format!("Service {name}");
+    let title = service.metadata.title("Service");
     for slice in slices {
         endpoints::check(slice, context, &mut unit.problems);
     }
@@ -74,7 +74,7 @@ pub(super) fn unit(
         let frontends = entrances.frontends(port);
         if !names.insert(name.clone()) {
             let remedy = "name every port differently";
-            unit.problems.push(Problem::new(format!("Service {name}"), "has two ports of this name", remedy));
+            unit.problems.push(Problem::new(&title, "has two ports of this name", remedy));
         } else if !frontends.is_empty() {
             let policies = policies(service, &frontends);
             unit.ports.push(Arc::new(state::Service {
@@ -88,7 +88,10 @@ pub(super) fn unit(
             }));
         }
     }
-    unit.health_check = health_check(&title, service, slices, context, &mut unit.problems);
+    // What is served in no family that is carried is asked about in that family.
+    if !unit.ports.is_empty() {
+        unit.health_check = health_check(&title, service, slices, context, &mut unit.problems);
+    }
     unit
 }
 
@@ -141,6 +144,6 @@ fn health_check(
 }
 
 fn orphan(slice: &EndpointSlice, service: &ObjectName) -> Problem {
-    let title = format!("EndpointSlice {}", slice.metadata.object_name());
+    let title = slice.metadata.title("EndpointSlice");
     Problem::new(title, format!("there is no Service {service}"), "add the Service, or delete the slice")
 }

@@ -40,6 +40,8 @@ pub(super) struct Services {
 /// What is known of one Service object.
 #[derive(Debug, Default)]
 struct Held {
+    /// How problems call it.
+    title: String,
     unit: Unit,
     age: Age,
     /// Names in [`Services::ports`].
@@ -131,6 +133,7 @@ impl Services {
         problems.remove(&held.unit.problems);
         let before = (std::mem::replace(&mut held.age, age.clone()), claims(&held.unit));
         let after = (age, claims(&unit));
+        held.title = service.map(|s| s.metadata.title("Service")).unwrap_or_default();
         held.unit = unit;
         if before != after {
             self.claim(name, before, after, unsettled);
@@ -167,7 +170,7 @@ impl Services {
         held.conflicts.clear();
         let former = std::mem::take(&mut held.ports);
         for port in &held.unit.ports {
-            let settled = without_others(port, name, &self.claims, &mut held.conflicts);
+            let settled = without_others(port, (name, &held.title), &self.claims, &mut held.conflicts);
             if !settled.frontends.is_empty() {
                 held.ports.push(settled.name.clone());
                 // An equal one keeps its place, and the snapshot is the one it was.
@@ -189,7 +192,7 @@ impl Services {
 /// The port with the frontends that no older Service has.
 fn without_others(
     port: &Arc<state::Service>,
-    name: &ObjectName,
+    (name, title): (&ObjectName, &str),
     claims: &BTreeMap<Claim, BTreeSet<Claimant>>,
     conflicts: &mut Vec<Problem>,
 ) -> Arc<state::Service> {
@@ -205,7 +208,7 @@ fn without_others(
         let Some(holder) = holder(frontend) else { return true };
         let what = format!("{} port {} is that of Service {holder} already", frontend.address, frontend.port);
         let remedy = "give every Service addresses and node ports of its own; the oldest has them";
-        conflicts.push(Problem::new(format!("Service {name}"), what, remedy));
+        conflicts.push(Problem::new(title, what, remedy));
         false
     });
     Arc::new(settled)
@@ -241,7 +244,7 @@ fn service_of(slice: &EndpointSlice) -> Option<ObjectName> {
 
 fn unlabelled(slice: &EndpointSlice) -> Option<Problem> {
     let lost = is_ours(&slice.metadata) && !slice.metadata.labels.contains_key(SERVICE_NAME);
-    let title = || format!("EndpointSlice {}", slice.metadata.object_name());
+    let title = || slice.metadata.title("EndpointSlice");
     let what = format!("has no label {SERVICE_NAME}, so it belongs to no Service");
     lost.then(|| Problem::new(title(), what, "add the label"))
 }

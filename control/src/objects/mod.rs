@@ -84,9 +84,21 @@ pub struct Metadata {
     /// Where a watch of the API server is; the source takes it out, since it says nothing about the object.
     #[serde(default)]
     pub resource_version: Option<String>,
+    /// The manifest that it stands in.
+    #[serde(skip)]
+    pub origin: Option<Arc<str>>,
 }
 
 impl Metadata {
+    /// What an object is called where something is wrong with it: "Service default/web in web.yaml".
+    pub fn title(&self, kind: &str) -> String {
+        let name = self.object_name();
+        match &self.origin {
+            Some(file) => format!("{kind} {name} in {file}"),
+            None => format!("{kind} {name}"),
+        }
+    }
+
     /// The namespaced name.
     pub fn object_name(&self) -> ObjectName {
         ObjectName {

@@ -77,6 +77,19 @@ impl Object {
         }
     }
 
+    /// Remembers the manifest; nobody else has the object yet.
+    fn stands_in(&mut self, file: &Arc<str>) {
+        let metadata = match self {
+            Self::Node(o) => Arc::get_mut(o).map(|o| &mut o.metadata),
+            Self::Service(o) => Arc::get_mut(o).map(|o| &mut o.metadata),
+            Self::EndpointSlice(o) => Arc::get_mut(o).map(|o| &mut o.metadata),
+            Self::ServiceCidr(o) => Arc::get_mut(o).map(|o| &mut o.metadata),
+        };
+        if let Some(metadata) = metadata {
+            metadata.origin = Some(Arc::clone(file));
+        }
+    }
+
     /// Puts it where it belongs, in place of one of the same name. The difference between two sets is found by their
     /// parts in common, so an object that is there already stays where it is.
     pub(super) fn put(&self, objects: &mut Objects) {
@@ -169,11 +182,14 @@ impl Document<'_> {
 
     /// Reads the objects of the document at `path`.
     pub(super) fn parse(self, path: &Path) -> Result<Parsed, ManifestError> {
-        read(path, self.text, self.lines_before).map_err(|error| {
+        let mut parsed = read(path, self.text, self.lines_before).map_err(|error| {
             // Once more with the lines before it, so that the error tells the line of the file.
             let in_place = "\n".repeat(self.lines_before) + self.text;
             read(path, &in_place, self.lines_before).err().unwrap_or(error)
-        })
+        })?;
+        let file: Arc<str> = path.file_name().unwrap_or_default().to_string_lossy().into();
+        parsed.objects.iter_mut().for_each(|object| object.stands_in(&file));
+        Ok(parsed)
     }
 }
 
