@@ -64,7 +64,11 @@ fn rules(lab: &Lab, wanted: bool) -> Result<()> {
     let space = lab.space("node1")?;
     let there = || {
         let set = space.run("nft list set netdev headrace host_ports");
+        // No connection of the node gets the port by itself.
+        let reserved = space.run("cat /proc/sys/net/ipv4/ip_local_reserved_ports");
+        let is_reserved = |text: &str| text.trim().split(',').any(|part| part.contains("8088"));
         set.is_ok_and(|text| text.contains(&EVERYWHERE.to_string()) == wanted)
+            && reserved.is_ok_and(|text| is_reserved(&text) == wanted)
     };
     ensure!(wait_until(Duration::from_secs(5), there), "they have not followed");
     Ok(())

@@ -1,5 +1,6 @@
 //! Removes everything that outlives the process, for labs and for taking Headrace off a node.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -56,7 +57,7 @@ pub fn cleanup(config: &Config) -> Result<(), CleanupError> {
     pins::remove(&config.run_dir)?;
     runtime.block_on(remove_from_kernel(config))?;
     if config.run_dir.exists() {
-        snat_ports::reserve(&config.run_dir, None)?;
+        snat_ports::reserve(&config.run_dir, &BTreeSet::new())?;
         remove_files(&config.run_dir)?;
     }
     Ok(())
@@ -72,7 +73,8 @@ async fn remove_from_kernel(config: &Config) -> Result<(), CleanupError> {
 }
 
 fn remove_files(run_dir: &Path) -> Result<(), CleanupError> {
-    for name in [start::FLOWS, saved::FILE, snat_ports::RECORD, headrace_api::client::SOCKET] {
+    for name in [start::FLOWS, start::AFFINITY, saved::FILE, snat_ports::RECORD, headrace_api::client::SOCKET]
+    {
         let path = run_dir.join(name);
         match std::fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {

@@ -76,6 +76,15 @@ pub struct Desired {
     ranges: Ranges,
 }
 
+/// All resources at one moment.
+#[derive(Debug)]
+pub struct Resources {
+    /// All but Services.
+    pub others: Vec<Resource>,
+    /// Services.
+    pub services: Vec<Arc<Service>>,
+}
+
 /// What each resource that differs is to become; `None` = it goes.
 type Plan = BTreeMap<Owner, Option<Resource>>;
 
@@ -105,7 +114,19 @@ impl Desired {
         self.services.values()
     }
 
+    /// Every resource, to be read on another thread: Services are shared, not copied.
+    pub fn shared(&self) -> Resources {
+        let settings = self.settings.iter().cloned().map(Resource::Settings);
+        let ports = self.ports.values().cloned().map(Resource::Port);
+        let peers = self.peers.values().cloned().map(Resource::Peer);
+        Resources {
+            others: settings.chain(ports).chain(peers).collect(),
+            services: self.services.values().cloned().collect(),
+        }
+    }
+
     /// Every resource, as a snapshot has them.
+    #[cfg(test)]
     pub fn resources(&self) -> impl Iterator<Item = Resource> + '_ {
         let settings = self.settings.iter().cloned().map(Resource::Settings);
         let ports = self.ports.values().cloned().map(Resource::Port);

@@ -207,9 +207,10 @@ impl Reconciler {
                 }
                 _ = tick.tick() => self.tick().await,
                 () = save => self.save(),
+                written = self.saved.written() => self.saved_or_not(written),
             }
         }
-        self.save();
+        self.finish_saving().await;
         self.workers.stop();
         Ok(())
     }

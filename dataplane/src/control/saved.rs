@@ -1,23 +1,28 @@
 //! The last accepted state on disk, from which forwarding resumes before the controller is back.
 //!
 //! The file is a `SyncRequest` with a snapshot, checked like any other when it is read. It is written to a new file that
-//! then takes the old one's name, a moment after the last change, so that a burst of changes costs one writing.
+//! then takes the old one's name, a moment after a change, so that a burst of changes costs one writing. That is done on a
+//! thread of its own, which takes a small share of a core however fast changes come: ten thousand Services take as long to
+//! write as many changes to carry out.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use headrace_api::state::{Change, Generation};
+use headrace_api::state::{Change, Generation, Resource, Service};
 use headrace_api::{API_VERSION, check, proto};
 use prost::Message;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::desired::Desired;
+use super::desired::Resources;
 
 pub(super) const FILE: &str = "state.pb";
 
 /// How long after a change the state is written.
 const DELAY: Duration = Duration::from_millis(200);
+/// Of so much time, the writer writes a part of one.
+const SHARE: u32 = 20;
 
 /// The state could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -32,12 +37,16 @@ pub struct SaveError {
 pub struct Saved {
     path: PathBuf,
     due: Option<Instant>,
+    /// From a change to the writing.
+    delay: Duration,
+    /// Gives the time that it took.
+    writer: Option<JoinHandle<Result<Duration, SaveError>>>,
 }
 
 impl Saved {
     /// The file of a run directory.
     pub fn new(run_dir: &Path) -> Self {
-        Self { path: run_dir.join(FILE), due: None }
+        Self { path: run_dir.join(FILE), due: None, delay: DELAY, writer: None }
     }
 
     /// Reads the state that an earlier run left.
@@ -60,40 +69,82 @@ impl Saved {
 
     /// Says that the state changed.
     pub fn touch(&mut self) {
-        self.due.get_or_insert(Instant::now() + DELAY);
+        self.due.get_or_insert(Instant::now() + self.delay);
     }
 
-    /// When [`Saved::write`] is due; `None` = nothing changed since.
+    /// When [`Saved::write`] is due; `None` = nothing changed since, or the former state is still being written.
     pub fn due(&self) -> Option<Instant> {
-        self.due
+        self.due.filter(|_| self.writer.is_none())
     }
 
-    /// Writes the state, if it changed.
+    /// Begins to write the state, if it changed.
+    pub fn write(&mut self, generation: Generation, resources: impl FnOnce() -> Resources) {
+        if self.writer.is_none() && self.due.take().is_some() {
+            let (path, resources) = (self.path.clone(), resources());
+            self.writer = Some(tokio::task::spawn_blocking(move || {
+                let begin = Instant::now();
+                let written = replace(&path, generation, &resources);
+                written.map(|()| begin.elapsed()).map_err(|source| SaveError { path, source })
+            }));
+        }
+    }
+
+    /// The end of the writing; never, when there is none.
     ///
     /// # Errors
     /// [`SaveError`] names the file; the state is tried again after the next change.
-    pub fn write(&mut self, generation: Generation, desired: &Desired) -> Result<(), SaveError> {
-        if self.due.take().is_none() {
-            return Ok(());
-        }
-        let resources = desired.resources().map(|resource| (&resource).into()).collect();
-        let request = proto::SyncRequest {
-            api_version: API_VERSION,
-            generation: generation.0,
-            change: Some(proto::sync_request::Change::Snapshot(proto::Snapshot { resources })),
+    pub async fn written(&mut self) -> Result<(), SaveError> {
+        let Some(writer) = &mut self.writer else { return std::future::pending().await };
+        let end = writer.await;
+        self.writer = None;
+        let took = match end {
+            Ok(took) => took?,
+            Err(error) => return Err(SaveError { path: self.path.clone(), source: error.into() }),
         };
-        let fresh = self.path.with_extension("new");
-        let failed = |source| SaveError { path: self.path.clone(), source };
-        std::fs::write(&fresh, request.encode_to_vec()).map_err(failed)?;
-        std::fs::rename(&fresh, &self.path).map_err(failed)
+        self.delay = DELAY.max(took * SHARE);
+        Ok(())
     }
+
+    /// Writes the state, if it changed, and waits for it.
+    ///
+    /// # Errors
+    /// As [`Saved::written`].
+    pub async fn finish(
+        &mut self,
+        generation: Generation,
+        resources: impl FnOnce() -> Resources,
+    ) -> Result<(), SaveError> {
+        if self.writer.is_some() {
+            self.written().await?;
+        }
+        self.write(generation, resources);
+        match self.writer {
+            Some(_) => self.written().await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn replace(path: &Path, generation: Generation, resources: &Resources) -> io::Result<()> {
+    let service = |service: &std::sync::Arc<Service>| (&Resource::Service(Service::clone(service))).into();
+    let others = resources.others.iter().map(proto::Resource::from);
+    let resources = others.chain(resources.services.iter().map(service)).collect();
+    let request = proto::SyncRequest {
+        api_version: API_VERSION,
+        generation: generation.0,
+        change: Some(proto::sync_request::Change::Snapshot(proto::Snapshot { resources })),
+    };
+    let fresh = path.with_extension("new");
+    std::fs::write(&fresh, request.encode_to_vec())?;
+    std::fs::rename(&fresh, path)
 }
 
 #[cfg(test)]
 mod tests {
-    use headrace_api::state::{Endpoint, Frontend, Protocol, Resource, Service};
+    use headrace_api::state::{Endpoint, Frontend, Protocol};
 
     use super::*;
+    use crate::control::desired::Desired;
 
     fn desired() -> Desired {
         let address = "10.96.0.1".parse().unwrap();
@@ -106,17 +157,20 @@ mod tests {
         desired
     }
 
-    #[test]
-    fn what_was_written_is_read_again() {
+    #[tokio::test]
+    async fn what_was_written_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let mut saved = Saved::new(dir.path());
         assert_eq!(saved.load(), Ok(None));
-        saved.write(Generation(7), &desired()).unwrap();
+        saved.finish(Generation(7), || desired().shared()).await.unwrap();
         assert_eq!(saved.load(), Ok(None), "nothing changed, nothing was written");
         saved.touch();
         assert!(saved.due().is_some());
-        saved.write(Generation(7), &desired()).unwrap();
-        assert_eq!(saved.due(), None);
+        saved.write(Generation(7), || desired().shared());
+        saved.touch();
+        assert_eq!(saved.due(), None, "while it is written nothing is due");
+        saved.written().await.unwrap();
+        assert!(saved.due().is_some(), "the second change is still to be written");
         let (generation, change) = saved.load().unwrap().unwrap();
         assert_eq!(generation, Generation(7));
         let mut again = Desired::default();
@@ -125,12 +179,32 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
     }
 
-    #[test]
-    fn a_damaged_file_is_ignored_with_a_reason() {
+    #[tokio::test]
+    async fn the_end_waits_for_a_writing_and_writes_what_came_after() {
         let dir = tempfile::tempdir().unwrap();
         let mut saved = Saved::new(dir.path());
         saved.touch();
-        saved.write(Generation(7), &desired()).unwrap();
+        saved.write(Generation(1), || desired().shared());
+        saved.touch();
+        saved.finish(Generation(2), || desired().shared()).await.unwrap();
+        assert_eq!(saved.load().unwrap().unwrap().0, Generation(2));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_written_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut saved = Saved::new(&dir.path().join("missing"));
+        saved.touch();
+        let error = saved.finish(Generation(1), || desired().shared()).await.unwrap_err().to_string();
+        assert!(error.contains("missing/state.pb"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_is_ignored_with_a_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut saved = Saved::new(dir.path());
+        saved.touch();
+        saved.finish(Generation(7), || desired().shared()).await.unwrap();
         let file = dir.path().join(FILE);
         let good = std::fs::read(&file).unwrap();
         for damaged in [&good[..good.len() - 3], b"\xff\xff\xff", b""] {

@@ -1,12 +1,12 @@
-//! Keeps the source ports of translated traffic from the kernel: the range is merged into ip_local_reserved_ports, so that
-//! no connection of the node's own gets one by itself (Documentation/networking/ip-sysctl.rst).
+//! Keeps ports of the node's address that are not its own from the kernel: the source ports of translated traffic and pods'
+//! host ports are merged into ip_local_reserved_ports, so that no connection of the node gets one by itself, whose answers
+//! would then be taken for somebody else's (Documentation/networking/ip-sysctl.rst).
 //!
 //! What was added is written down in the run directory, so that a later run with another range, or the cleanup, takes out
 //! exactly that and leaves what an administrator reserved.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use headrace_xsk::sysctl;
@@ -24,19 +24,15 @@ pub struct ReserveError {
     source: io::Error,
 }
 
-/// Reserves `range`, or nothing, in place of what an earlier call or run reserved.
+/// Reserves `ports` in place of what an earlier call or run reserved.
 ///
 /// # Errors
 /// [`ReserveError`] when a file cannot be read or written.
-pub fn reserve(run_dir: &Path, range: Option<&RangeInclusive<u16>>) -> Result<(), ReserveError> {
-    reserve_in(&sysctl::path(RESERVED), &run_dir.join(RECORD), range)
+pub fn reserve(run_dir: &Path, ports: &BTreeSet<u16>) -> Result<(), ReserveError> {
+    reserve_in(&sysctl::path(RESERVED), &run_dir.join(RECORD), ports)
 }
 
-fn reserve_in(
-    reserved: &Path,
-    record: &Path,
-    range: Option<&RangeInclusive<u16>>,
-) -> Result<(), ReserveError> {
+fn reserve_in(reserved: &Path, record: &Path, ports: &BTreeSet<u16>) -> Result<(), ReserveError> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |source| ReserveError { path, source }
@@ -48,7 +44,7 @@ fn reserve_in(
         Err(error) => return Err(at(record)(error)),
     };
     let others: BTreeSet<u16> = present.difference(&added_before).copied().collect();
-    let added: BTreeSet<u16> = range.into_iter().cloned().flatten().filter(|p| !others.contains(p)).collect();
+    let added: BTreeSet<u16> = ports.difference(&others).copied().collect();
     let wanted = &others | &added;
     // The record first: a crash in between must not make our ports look like somebody else's.
     let union = &added | &added_before;
@@ -103,9 +99,9 @@ mod tests {
             Self { dir }
         }
 
-        fn reserve(&self, range: Option<&RangeInclusive<u16>>) -> String {
+        fn reserve(&self, ports: impl IntoIterator<Item = u16>) -> String {
             let at = |name| self.dir.path().join(name);
-            reserve_in(&at("reserved"), &at("record"), range).unwrap();
+            reserve_in(&at("reserved"), &at("record"), &ports.into_iter().collect()).unwrap();
             std::fs::read_to_string(at("reserved")).unwrap()
         }
     }
@@ -113,25 +109,33 @@ mod tests {
     #[test]
     fn the_range_is_merged_and_does_not_grow_over_runs() {
         let files = Files::new("8080,9148\n");
-        assert_eq!(files.reserve(Some(&(20000..=20009))), "8080,9148,20000-20009\n");
-        assert_eq!(files.reserve(Some(&(20000..=20009))), "8080,9148,20000-20009\n");
-        assert_eq!(files.reserve(Some(&(20005..=20014))), "8080,9148,20005-20014\n");
-        assert_eq!(files.reserve(None), "8080,9148\n");
+        assert_eq!(files.reserve(20000..=20009), "8080,9148,20000-20009\n");
+        assert_eq!(files.reserve(20000..=20009), "8080,9148,20000-20009\n");
+        assert_eq!(files.reserve(20005..=20014), "8080,9148,20005-20014\n");
+        assert_eq!(files.reserve([]), "8080,9148\n");
     }
 
     #[test]
     fn what_others_reserved_stays_even_inside_the_range() {
         let files = Files::new("20003\n");
-        assert_eq!(files.reserve(Some(&(20000..=20009))), "20000-20009\n");
-        assert_eq!(files.reserve(None), "20003\n");
+        assert_eq!(files.reserve(20000..=20009), "20000-20009\n");
+        assert_eq!(files.reserve([]), "20003\n");
+    }
+
+    #[test]
+    fn host_ports_come_and_go_beside_the_range() {
+        let files = Files::new("8080\n");
+        assert_eq!(files.reserve((20000..=20001).chain([8080, 40000])), "8080,20000-20001,40000\n");
+        assert_eq!(files.reserve((20000..=20001).chain([40001])), "8080,20000-20001,40001\n");
+        assert_eq!(files.reserve(20000..=20001), "8080,20000-20001\n");
     }
 
     #[test]
     fn a_reservation_that_was_lost_is_made_again() {
         let files = Files::new("\n");
-        files.reserve(Some(&(20000..=20009)));
+        files.reserve(20000..=20009);
         std::fs::write(files.dir.path().join("reserved"), "7\n").unwrap();
-        assert_eq!(files.reserve(Some(&(20000..=20009))), "7,20000-20009\n");
+        assert_eq!(files.reserve(20000..=20009), "7,20000-20009\n");
     }
 
     #[test]

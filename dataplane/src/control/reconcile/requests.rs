@@ -3,8 +3,9 @@
 use headrace_api::state::{Change, Generation, PortId, Refusal, Resource};
 use headrace_api::{check, proto};
 
-use super::{Reconciler, Source};
+use super::{Reconciler, Source, sentence};
 use crate::control::desired::Diff;
+use crate::control::saved::SaveError;
 use crate::control::status;
 use crate::control::warnings::Topic;
 
@@ -55,8 +56,10 @@ impl Reconciler {
             return;
         }
         self.saved.touch();
-        if diff.settings {
+        if diff.settings || !diff.ports.is_empty() {
             self.reserve_ports();
+        }
+        if diff.settings {
             self.look_for_listeners();
         }
         if diff.beyond_services() {
@@ -86,11 +89,20 @@ impl Reconciler {
         self.converge().await;
     }
 
-    /// Writes the state for a later run, if it changed.
+    /// Begins to write the state for a later run, if it changed.
     pub(super) fn save(&mut self) {
-        if let Err(error) = self.saved.write(self.generation, &self.desired) {
-            self.warnings.set(Topic::Saved, vec![error.to_string()]);
-        }
+        self.saved.write(self.generation, || self.desired.shared());
+    }
+
+    /// Writes the state for a later run, if it changed, and waits for it.
+    pub(super) async fn finish_saving(&mut self) {
+        let written = self.saved.finish(self.generation, || self.desired.shared()).await;
+        self.saved_or_not(written);
+    }
+
+    /// Tells of a state that could not be written.
+    pub(super) fn saved_or_not(&mut self, written: Result<(), SaveError>) {
+        self.warnings.set(Topic::Saved, sentence(written));
     }
 }
 

@@ -5,10 +5,12 @@ use crate::control::warnings::Topic;
 use crate::control::{kernel, snat_ports};
 
 impl Reconciler {
-    /// Reserves the range in force.
+    /// Reserves the range in force, and the host ports of pods.
     pub(super) fn reserve_ports(&mut self) {
-        let range = self.desired.settings().map(|settings| settings.snat_ports.clone());
-        let reserved = snat_ports::reserve(&self.config.run_dir, range.as_ref());
+        let range = self.desired.settings().into_iter().flat_map(|settings| settings.snat_ports.clone());
+        let host_ports = self.desired.ports().values().flat_map(|port| &port.host_ports);
+        let wanted = range.chain(host_ports.map(|host_port| host_port.port.get())).collect();
+        let reserved = snat_ports::reserve(&self.config.run_dir, &wanted);
         self.warnings.set(Topic::Reservation, sentence(reserved));
     }
 
