@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use headrace_api::state::{
     Bandwidth, Encapsulation, Endpoint, Frontend, Peer, Port, PortId, Protocol, Service, Settings,
 };
-use headrace_dataplane::flows::{CONTENT_VERSION, Flows};
+use headrace_dataplane::flows::{Affinity, CONTENT_VERSION, Flows};
 use headrace_dataplane::frames::{AreaId, Pool, Pools};
 use headrace_dataplane::port::PortIndex;
 use headrace_dataplane::stats::WorkerStats;
@@ -63,7 +63,8 @@ impl Node {
     /// When memory is short.
     pub fn new(size: &Size) -> Self {
         let geometry = Geometry { capacity: size.table, content_version: CONTENT_VERSION };
-        let flows = Flows::new(FlowMap::anonymous(&geometry).expect("memory for flows"));
+        let map = || FlowMap::anonymous(&geometry).expect("memory for flows");
+        let flows = Flows::new(map(), Affinity::new(map()));
         let (asked, _) = crossbeam::channel::bounded(1);
         let shared = Shared { tables: Arc::new(ArcSwap::from_pointee(tables(size))), flows, asked };
         Self { shared: Arc::new(shared) }

@@ -98,8 +98,14 @@ drop_reasons! {
     NoService = "no_service",
     /// TCP to a Service that begins in the middle of a connection.
     TcpMidStream = "tcp_mid_stream",
+    /// TCP of a connection that was reset.
+    TcpAfterReset = "tcp_after_reset",
+    /// A TCP reset far from where its connection is: forged, or of another connection.
+    TcpResetForeign = "tcp_reset_foreign",
     /// A later fragment to be translated whose first one was not seen.
     FragmentUnknown = "fragment_unknown",
+    /// The first fragment of an SCTP packet whose ports would change: its CRC covers a length that is not known yet.
+    SctpFragment = "sctp_fragment",
     /// Every source port of the translation range is taken for this destination.
     SnatPortsExhausted = "snat_ports_exhausted",
     /// A protocol that cannot be translated to the node's address twice at a time.

@@ -12,7 +12,7 @@ use headrace_api::state::{
     RateLimit, Settings, TrafficPolicy,
 };
 use headrace_dataplane::drop_reason::DropReason;
-use headrace_dataplane::flows::Flows;
+use headrace_dataplane::flows::{Affinity, Flows};
 use headrace_dataplane::frames::{AreaId, Pool, Pools};
 use headrace_dataplane::port::memory::{MemoryPort, Outside};
 use headrace_dataplane::port::{Capabilities, PortIndex};
@@ -87,10 +87,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(choice: u8) -> Self {
-        let map = FlowMap::anonymous(&Geometry { capacity: 64, content_version: 1 }).unwrap();
+        let map = || FlowMap::anonymous(&Geometry { capacity: 64, content_version: 1 }).unwrap();
+        let flows = Flows::new(map(), Affinity::new(map()));
         let (sender, asked) = bounded(4);
         let tables = Arc::new(ArcSwap::from_pointee(tables(choice, 0, 1)));
-        let shared = Arc::new(Shared { tables, flows: Flows::new(map), asked: sender });
+        let shared = Arc::new(Shared { tables, flows, asked: sender });
         let sides = (0..2).map(|number| side(&shared, number)).collect();
         let seen = check::Seen::new(uplink_mtu(choice));
         Self {

@@ -50,7 +50,7 @@ impl Publisher {
             self.store(Tables { services, ..Tables::clone(&current) });
         }
         for (service, gone) in changes.iter().filter_map(no_longer_kept) {
-            self.shared.flows.forget_endpoints(service, &gone);
+            self.shared.flows.affinity().forget_endpoints(service, &gone);
         }
     }
 

@@ -26,12 +26,16 @@ use super::socket::{Socket, SocketError};
 use super::uplink::Uplink;
 use super::workers::{Workers, WorkersError};
 use crate::config::Config;
-use crate::flows::Flows;
+use crate::flows::{AFFINITY_VERSION, Affinity, CONTENT_VERSION, Flows};
 use crate::tables::Tables;
 use crate::worker::Shared;
 
 /// File of the run directory that holds the flow table.
 pub(super) const FLOWS: &str = "flows";
+/// The one that holds clients of Services with session affinity.
+pub(super) const AFFINITY: &str = "affinity";
+/// There is room for one such client beside so many flows.
+const CLIENTS_SHARE: usize = 4;
 
 /// Questions for MAC addresses that may wait; more are asked again by the packets that follow.
 const QUESTIONS: usize = 256;
@@ -185,26 +189,32 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
 /// Opens the flow table and makes what workers share, with the receiving end of their questions.
 fn open_flows(config: &Config) -> Result<(FlowTable, mpsc::Receiver<Ipv4Addr>), StartError> {
     let path = config.run_dir.join(FLOWS);
-    let geometry =
-        Geometry { capacity: config.flow_capacity, content_version: crate::flows::CONTENT_VERSION };
-    let (map, origin) = FlowMap::open(&path, &geometry)?;
+    let (map, taken_over) = open_table(&path, config.flow_capacity, CONTENT_VERSION)?;
+    let clients = config.run_dir.join(AFFINITY);
+    let (clients, _) = open_table(&clients, config.flow_capacity / CLIENTS_SHARE, AFFINITY_VERSION)?;
+    let flows = Flows::new(map, Affinity::new(clients));
+    let (asked, questions) = crossbeam::channel::bounded(QUESTIONS);
+    let tables = Tables::empty(publish::first_generation());
+    let shared = Arc::new(Shared { tables: Arc::new(ArcSwap::from_pointee(tables)), flows, asked });
+    let questions = carry(questions).map_err(StartError::Runtime)?;
+    Ok((FlowTable { path, taken_over, shared }, questions))
+}
+
+/// A table of the run directory, and how many entries an earlier run left in it.
+fn open_table(path: &Path, capacity: usize, content_version: u32) -> Result<(FlowMap, usize), StartError> {
+    let (map, origin) = FlowMap::open(path, &Geometry { capacity, content_version })?;
     let taken_over = match origin {
         Origin::TakenOver { live, repaired } => {
-            tracing::info!("took over {live} flows, {repaired} of them repaired");
+            tracing::info!("took over {live} entries of {}, {repaired} of them repaired", path.display());
             live
         }
         Origin::Recreated { why } => {
-            tracing::warn!("the flow table {} was made anew: {why}", path.display());
+            tracing::warn!("the table {} was made anew: {why}", path.display());
             0
         }
         Origin::Created => 0,
     };
-    let (asked, questions) = crossbeam::channel::bounded(QUESTIONS);
-    let tables = Tables::empty(publish::first_generation());
-    let shared =
-        Arc::new(Shared { tables: Arc::new(ArcSwap::from_pointee(tables)), flows: Flows::new(map), asked });
-    let questions = carry(questions).map_err(StartError::Runtime)?;
-    Ok((FlowTable { path, taken_over, shared }, questions))
+    Ok((map, taken_over))
 }
 
 /// Carries questions from the workers' channel, on which a task cannot wait, to one on which it can.

@@ -168,12 +168,8 @@ impl Flows {
     }
 
     fn insert(&self, key: &FlowKey, flow: &Flow, now: Seconds, stats: &Hot) -> Insert {
-        self.insert_value(key, flow.pack(), now, stats)
-    }
-
-    pub(super) fn insert_value(&self, key: &FlowKey, value: Value, now: Seconds, stats: &Hot) -> Insert {
         let packed = key.pack();
-        let inserted = self.map.insert(&packed, self.map.hash(&packed), value, now, rank);
+        let inserted = self.map.insert(&packed, self.map.hash(&packed), flow.pack(), now, rank);
         if let Insert::New { slot, evicted } = &inserted {
             stats.flows_inserted.add(1);
             if let Some(entry) = evicted {
@@ -194,9 +190,7 @@ impl Flows {
 /// Whether a connection of this key can be told apart by another source port or echo identifier.
 fn has_movable_port(key: &FlowKey) -> bool {
     let echo_request = key.protocol == Protocol::ICMP && key.tuple.src_port != 0;
-    // First fragments of SCTP are known by their addresses alone.
-    let sctp = key.protocol == Protocol::SCTP && (key.tuple.src_port, key.tuple.dst_port) != (0, 0);
-    let has_port = matches!(key.protocol, Protocol::TCP | Protocol::UDP) || sctp || echo_request;
+    let has_port = matches!(key.protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP) || echo_request;
     key.kind == Kind::Ports && has_port
 }
 

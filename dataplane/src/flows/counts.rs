@@ -1,7 +1,7 @@
 //! Frames and bytes of each flow, beside the table: they belong to this process and begin anew with it.
 //!
 //! A worker adds once for a run of packets of one flow, without a lock: should two workers carry packets of one direction at
-//! the same moment, one of them may count for nothing.
+//! the same moment, one of them may count for nothing. What is known of TCP's [`Progress`] lies in the same cache line.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use headrace_flowmap::{Slot, prefetch_read};
 
 use super::Seconds;
+use super::progress::Progress;
 
 /// What was carried of one direction of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +28,7 @@ struct Count {
     frames: AtomicU64,
     bytes: AtomicU64,
     since: AtomicU32,
+    progress: AtomicU64,
 }
 
 /// Counts of all flows, by slot.
@@ -43,6 +45,20 @@ impl Counts {
             count.frames.store(0, Relaxed);
             count.bytes.store(0, Relaxed);
             count.since.store(now, Relaxed);
+            Progress::default().store(&count.progress);
+        }
+    }
+
+    /// How far a direction of TCP has come.
+    pub(super) fn progress(&self, slot: Slot) -> Progress {
+        self.0.get(slot.raw() as usize).map_or_else(Progress::default, |c| Progress::load(&c.progress))
+    }
+
+    /// Changes how far a direction of TCP has come.
+    #[inline]
+    pub(super) fn advance(&self, slot: Slot, change: impl FnOnce(Progress) -> Progress) {
+        if let Some(count) = self.0.get(slot.raw() as usize) {
+            change(Progress::load(&count.progress)).store(&count.progress);
         }
     }
 

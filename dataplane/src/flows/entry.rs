@@ -19,8 +19,6 @@ pub enum Kind {
     Ports,
     /// The identification of a fragmented datagram: what was decided for its first fragment holds for the later ones.
     Fragments,
-    /// A client and a Service: not a flow, but the endpoint that the client keeps.
-    Affinity,
 }
 
 /// What tells flows apart.
@@ -58,7 +56,6 @@ impl FlowKey {
         let kind: u64 = match self.kind {
             Kind::Ports => 1,
             Kind::Fragments => 2,
-            Kind::Affinity => 3,
         };
         let t = &self.tuple;
         let first = kind << 40
@@ -78,7 +75,6 @@ impl FlowKey {
         let kind = match first >> 40 {
             1 => Kind::Ports,
             2 => Kind::Fragments,
-            3 => Kind::Affinity,
             _ => return None,
         };
         let tuple = Rewrite {
@@ -102,12 +98,14 @@ impl Seen {
     pub const SYN: Self = Self(1);
     /// A FIN.
     pub const FIN: Self = Self(2);
-    /// An RST.
+    /// An RST that fits the connection: nothing but RSTs follow it.
     pub const RST: Self = Self(4);
     /// A packet that is no SYN: TCP is past its handshake in this direction, UDP has sent.
     pub const DATA: Self = Self(8);
+    /// The other direction's RST.
+    pub const WAS_RESET: Self = Self(16);
 
-    /// What a TCP packet's flags add.
+    /// What a TCP packet's flags add. RST does not: whether it counts is seen from its sequence number.
     #[inline]
     pub fn of_tcp(flags: TcpFlags) -> Self {
         let mut seen = 0;
@@ -118,9 +116,6 @@ impl Seen {
         }
         if flags.contains(TcpFlags::FIN) {
             seen |= Self::FIN.0;
-        }
-        if flags.contains(TcpFlags::RST) {
-            seen |= Self::RST.0;
         }
         Self(seen)
     }

@@ -3,7 +3,6 @@
 use headrace_flowmap::{Cursor, Entry, Sweep};
 use headrace_wire::ipv4::Protocol;
 
-use super::affinity::Kept;
 use super::{Event, Flow, FlowKey, Flows, Kind, Seconds, Seen};
 
 /// No flow goes before this many seconds: most entries need no second look.
@@ -13,15 +12,19 @@ const SHORTEST: Seconds = 10;
 #[derive(Default)]
 pub struct Expiry {
     cursor: Cursor,
+    clients: Cursor,
 }
 
 impl Expiry {
-    /// Looks at the entries of the next `buckets` buckets and removes those that are due, with their other direction.
-    /// Returns how many entries went.
+    /// Looks at the entries of the next `buckets` buckets and removes those that are due, with their other direction; and
+    /// at as many clients with affinity. Returns how many entries went.
     pub fn run(&mut self, flows: &Flows, buckets: usize, now: Seconds) -> usize {
-        flows.map.sweep(&mut self.cursor, buckets, |entry| {
+        let buckets_of_clients = buckets.min(flows.affinity.map().buckets());
+        let clients = flows.affinity.expire(&mut self.clients, buckets_of_clients, now);
+        let ended = flows.map.sweep(&mut self.cursor, buckets, |entry| {
             if due(flows, entry, now) { Sweep::Remove } else { Sweep::Keep }
-        })
+        });
+        clients + ended
     }
 }
 
@@ -34,7 +37,6 @@ fn due(flows: &Flows, entry: &Entry, now: Seconds) -> bool {
     let flow = Flow::unpack(entry.slot, entry.value);
     match key.kind {
         Kind::Fragments => return idle >= FRAGMENTS,
-        Kind::Affinity => return idle >= Kept::unpack(entry.value).timeout,
         Kind::Ports => {}
     }
     let partner_key = flow.partner_key(&key).pack();

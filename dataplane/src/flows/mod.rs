@@ -11,21 +11,23 @@ mod counts;
 mod entry;
 mod expiry;
 mod journal;
+mod progress;
 #[cfg(test)]
 mod tests;
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use headrace_flowmap::{EvictionRank, FlowMap, Geometry, OpenError};
+use headrace_flowmap::{EvictionRank, FlowMap, Geometry, Insert, OpenError};
 use headrace_wire::checksum::Delta;
 use headrace_wire::nat::Deltas;
 
-pub use affinity::Choice;
+pub use affinity::{AFFINITY_VERSION, Affinity, Choice};
 pub use connect::{Connection, SourcePorts};
 pub use counts::{Carried, Tally};
 pub use entry::{Flow, FlowKey, Kind, Seen};
 pub use expiry::Expiry;
 pub use journal::{Event, Listener, Record};
+pub use progress::{Reset, Segment};
 
 use counts::Counts;
 use journal::Journal;
@@ -41,6 +43,7 @@ pub type Seconds = u32;
 /// The flow table.
 pub struct Flows {
     map: FlowMap,
+    affinity: Affinity,
     first_fragments: AtomicU32,
     counts: Counts,
     journal: Journal,
@@ -49,9 +52,10 @@ pub struct Flows {
 }
 
 impl Flows {
-    /// Over a table that was opened or made.
-    pub fn new(map: FlowMap) -> Self {
+    /// Over tables that were opened or made.
+    pub fn new(map: FlowMap, affinity: Affinity) -> Self {
         Self {
+            affinity,
             counts: Counts::new(map.capacity()),
             map,
             first_fragments: AtomicU32::new(0),
@@ -70,6 +74,11 @@ impl Flows {
         &self.map
     }
 
+    /// Which endpoints clients of Services keep.
+    pub fn affinity(&self) -> &Affinity {
+        &self.affinity
+    }
+
     /// Changes whenever later fragments may follow a first one that was not known before.
     pub fn first_fragments(&self) -> u32 {
         self.first_fragments.load(Relaxed)
@@ -81,13 +90,16 @@ impl Flows {
     /// There is no memory for it.
     pub fn copy(&self) -> Result<Self, OpenError> {
         let geometry = Geometry { capacity: self.map.capacity(), content_version: CONTENT_VERSION };
-        let map = FlowMap::anonymous(&geometry)?;
+        let copy = Self::new(FlowMap::anonymous(&geometry)?, self.affinity.copy()?);
         for entry in &self.map {
-            map.insert(&entry.key, map.hash(&entry.key), entry.value, entry.last_seen, |_, _, _| {
-                EvictionRank(0)
-            });
+            let (key, hash) = (&entry.key, copy.map.hash(&entry.key));
+            let inserted =
+                copy.map.insert(key, hash, entry.value, entry.last_seen, |_, _, _| EvictionRank(0));
+            if let Insert::New { slot, .. } = inserted {
+                copy.counts.advance(slot, |_| self.counts.progress(entry.slot));
+            }
         }
-        Ok(Self { on_trial: true, ..Self::new(map) })
+        Ok(Self { on_trial: true, ..copy })
     }
 
     /// The flow of a packet. Marks it as used.
@@ -106,6 +118,37 @@ impl Flows {
     pub fn saw(&self, key: &FlowKey, flow: &mut Flow, seen: Seen) {
         flow.seen = flow.seen.and(seen);
         self.change(key, flow, |f| f.seen = f.seen.and(seen));
+    }
+
+    /// Remembers how far a segment brings its direction.
+    #[inline]
+    pub fn advance(&self, flow: &Flow, segment: &Segment) {
+        let has_data = flow.seen.has(Seen::DATA);
+        self.counts.advance(flow.slot, |progress| progress.after(segment, has_data));
+    }
+
+    /// What a reset does to its connection. One that closes it is remembered in both directions.
+    pub fn reset(&self, key: &FlowKey, flow: &mut Flow, segment: &Segment) -> Reset {
+        let partner_key = flow.partner_key(key);
+        let packed = partner_key.pack();
+        let partner = self.map.lookup(&packed, self.map.hash(&packed));
+        let other = partner.map(|found| self.counts.progress(found.slot)).unwrap_or_default();
+        let reset = self.counts.progress(flow.slot).reset(segment.sequence, other);
+        if reset == Reset::Closes {
+            self.saw(key, flow, Seen::RST);
+            if let Some(found) = partner {
+                self.saw(&partner_key, &mut Flow::unpack(found.slot, found.value), Seen::WAS_RESET);
+            }
+        }
+        reset
+    }
+
+    /// Whether a segment to the one who has reset the connection belongs to what was under way then.
+    pub fn fits_what_was_reset(&self, key: &FlowKey, flow: &Flow, segment: &Segment) -> bool {
+        let partner = flow.partner_key(key).pack();
+        let found = self.map.lookup(&partner, self.map.hash(&partner));
+        let other = found.map(|found| self.counts.progress(found.slot)).unwrap_or_default();
+        self.counts.progress(flow.slot).fits(segment, other)
     }
 
     /// Remembers the way a flow's packets leave.

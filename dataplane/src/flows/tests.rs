@@ -24,7 +24,8 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 const NOW: Seconds = 1000;
 
 fn flows(capacity: usize) -> Flows {
-    Flows::new(FlowMap::anonymous(&Geometry { capacity, content_version: 1 }).unwrap())
+    let map = || FlowMap::anonymous(&Geometry { capacity, content_version: 1 }).unwrap();
+    Flows::new(map(), Affinity::new(map()))
 }
 
 fn key(src: Ipv4Addr, src_port: u16, dst: Ipv4Addr, dst_port: u16) -> FlowKey {

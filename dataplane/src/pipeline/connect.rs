@@ -26,9 +26,9 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
 
 fn decide(packet: &mut Packet, cx: &mut Context<'_>) -> Verdict {
     // A packet before it in the burst may have made its flow.
-    packet.flow = flow::find(packet, cx);
+    let verdict = flow::join(packet, cx);
     if packet.flow.is_some() {
-        return flow::punt(packet).unwrap_or(Verdict::Undecided);
+        return verdict.unwrap_or(Verdict::Undecided);
     }
     if fragment::must_wait(packet, cx) {
         return Verdict::WaitForFirst;

@@ -6,11 +6,12 @@ use headrace_wire::Header;
 use headrace_wire::ethernet::EthernetHeader;
 use headrace_wire::ipv4::Protocol;
 use headrace_wire::parse::{Ipv4Packet, L4};
-use headrace_wire::tcp::{self, TcpFlags};
+use headrace_wire::tcp::{self, TcpFlags, TcpHeader};
 
 use super::{Context, fragment};
 use crate::burst::{Burst, Packet, Verdict};
-use crate::flows::{Flow, FlowKey, Seen};
+use crate::drop_reason::DropReason;
+use crate::flows::{Flow, FlowKey, Reset, Seen, Segment};
 use crate::frames::Pools;
 use crate::tables::services::FrontendKey;
 
@@ -22,48 +23,50 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
     }
     let (mut hits, mut misses) = (0, 0);
     for packet in burst.iter_mut().filter(|p| p.verdict == Verdict::Undecided) {
-        packet.flow = find(packet, cx);
+        let verdict = join(packet, cx);
         fragment::lead(packet, cx);
-        packet.verdict = punt(packet).unwrap_or(packet.verdict);
+        packet.verdict = verdict.unwrap_or(packet.verdict);
         *if packet.flow.is_some() { &mut hits } else { &mut misses } += 1;
     }
     cx.stats.hot().flow_hits.add(hits);
     cx.stats.hot().flow_misses.add(misses);
 }
 
-/// The flow of a packet, with what the packet says of its connection noted. ICMP errors belong to none.
-pub fn find(packet: &Packet, cx: &mut Context<'_>) -> Option<(FlowKey, Flow)> {
+/// Gives a packet its flow and notes what it says of its connection. The verdict when that alone decides.
+pub fn join(packet: &mut Packet, cx: &mut Context<'_>) -> Option<Verdict> {
+    packet.flow = None;
+    let (key, mut flow) = find(packet, cx)?;
+    let verdict = match packet.ip.l4 {
+        // A later fragment of a datagram that is the node's own.
+        _ if flow.punted => Some(Verdict::Punt),
+        L4::Tcp { flags, .. } => follow_tcp(packet, flags, &key, &mut flow, cx),
+        L4::Udp { .. } if !flow.seen.has(Seen::DATA) => {
+            cx.flows.saw(&key, &mut flow, Seen::DATA);
+            None
+        }
+        _ => None,
+    };
+    packet.flow = Some((key, flow));
+    verdict
+}
+
+/// The flow of a packet, unless the packet shows that it is over. ICMP errors belong to none.
+fn find(packet: &Packet, cx: &Context<'_>) -> Option<(FlowKey, Flow)> {
     if matches!(packet.ip.l4, L4::IcmpError { .. }) {
         return None;
     }
     let key = FlowKey::of(&packet.ip);
     let mut flow = cx.flows.find(&key, cx.now)?;
-    match packet.ip.l4 {
-        L4::Tcp { flags, .. } => {
-            if opens_anew(flags, &flow, &key, cx) {
-                cx.flows.end(&key, &flow);
-                return None;
-            }
-            follow_tcp(packet, flags, &key, &mut flow, cx);
-        }
-        L4::Udp { .. } => {
-            if flow.original && !still_goes_there(&key, &mut flow, cx) {
-                cx.flows.end(&key, &flow);
-                return None;
-            }
-            if !flow.seen.has(Seen::DATA) {
-                cx.flows.saw(&key, &mut flow, Seen::DATA);
-            }
-        }
-        L4::Sctp { .. } | L4::IcmpEcho { .. } | L4::IcmpError { .. } => {}
-        L4::Icmp { .. } | L4::Other | L4::Later => {}
+    let is_over = match packet.ip.l4 {
+        L4::Tcp { flags, .. } => opens_anew(flags, &flow, &key, cx),
+        L4::Udp { .. } => flow.original && !still_goes_there(&key, &mut flow, cx),
+        _ => false,
+    };
+    if is_over {
+        cx.flows.end(&key, &flow);
+        return None;
     }
     Some((key, flow))
-}
-
-/// The verdict on a later fragment of a datagram that is the node's own.
-pub fn punt(packet: &Packet) -> Option<Verdict> {
-    packet.flow.filter(|(_, flow)| flow.punted).map(|_| Verdict::Punt)
 }
 
 /// A client that uses the ports of a closed connection again opens a new one: it may get another endpoint.
@@ -77,7 +80,25 @@ fn opens_anew(flags: TcpFlags, flow: &Flow, key: &FlowKey, cx: &Context<'_>) -> 
     seen.has(Seen::RST) || seen.has(Seen::FIN)
 }
 
-fn follow_tcp(packet: &Packet, flags: TcpFlags, key: &FlowKey, flow: &mut Flow, cx: &mut Context<'_>) {
+/// Keeps a TCP connection's state. The verdict on what does not belong to it.
+fn follow_tcp(
+    packet: &Packet,
+    flags: TcpFlags,
+    key: &FlowKey,
+    flow: &mut Flow,
+    cx: &mut Context<'_>,
+) -> Option<Verdict> {
+    let segment = segment(packet, flags, cx.pools)?;
+    if flags.contains(TcpFlags::RST) {
+        let reset = cx.flows.reset(key, flow, &segment);
+        return (reset == Reset::Foreign).then_some(Verdict::Drop(DropReason::TcpResetForeign));
+    }
+    if flow.seen.has(Seen::RST)
+        || flow.seen.has(Seen::WAS_RESET) && !cx.flows.fits_what_was_reset(key, flow, &segment)
+    {
+        return Some(Verdict::Drop(DropReason::TcpAfterReset));
+    }
+    cx.flows.advance(flow, &segment);
     let seen = Seen::of_tcp(flags);
     if !flow.seen.has(seen) {
         cx.flows.saw(key, flow, seen);
@@ -87,6 +108,20 @@ fn follow_tcp(packet: &Packet, flags: TcpFlags, key: &FlowKey, flow: &mut Flow, 
     {
         cx.flows.limit_partner(key, flow, mss, false);
     }
+    None
+}
+
+/// What a TCP packet's header says; `None` when it is not at hand, and the packet is dropped further on.
+#[inline]
+fn segment(packet: &Packet, flags: TcpFlags, pools: &Pools) -> Option<Segment> {
+    let l4 = pools.head(&packet.frame).get(EthernetHeader::LEN + packet.ip.l4_offset()..)?;
+    let header = TcpHeader::of(l4)?;
+    Some(Segment {
+        flags,
+        sequence: header.sequence.get(),
+        acknowledgment: header.acknowledgment.get(),
+        payload: packet.ip.payload_len() as u32,
+    })
 }
 
 /// The least MSS that counts, as Linux's net.ipv4.route.min_adv_mss: a smaller one would cut a superframe into thousands of
@@ -102,7 +137,7 @@ pub fn announced_mss(pools: &Pools, packet: &Packet) -> Option<u16> {
 
 /// UDP follows the endpoints of its Service, and a Service that comes to be at its destination; it is asked once per change
 /// of Services, not per packet.
-fn still_goes_there(key: &FlowKey, flow: &mut Flow, cx: &mut Context<'_>) -> bool {
+fn still_goes_there(key: &FlowKey, flow: &mut Flow, cx: &Context<'_>) -> bool {
     let generation = cx.tables.services.generation();
     if flow.service_generation == generation {
         return true;

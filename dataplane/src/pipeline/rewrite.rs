@@ -4,7 +4,8 @@ use headrace_wire::Header;
 use headrace_wire::checksum::L4Checksum;
 use headrace_wire::ethernet::EthernetHeader;
 use headrace_wire::ipv4::Ipv4Header;
-use headrace_wire::nat;
+use headrace_wire::nat::{self, Rewrite};
+use headrace_wire::parse::{Fragment, L4};
 
 use super::Context;
 use crate::burst::{Burst, Packet, Verdict};
@@ -19,7 +20,9 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
     let tally = flows.tally();
     let peers = PeerTally::new(&cx.tables.peers);
     for packet in burst.iter_mut().filter(|p| matches!(p.verdict, Verdict::Forward(_))) {
-        if rewrite(packet, cx).is_none() {
+        if spoils_crc(packet) {
+            packet.verdict = Verdict::Drop(DropReason::SctpFragment);
+        } else if rewrite(packet, cx).is_none() {
             packet.verdict = Verdict::Drop(DropReason::HeaderSplit);
             continue;
         }
@@ -34,6 +37,15 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
             peers.sent(to, bytes);
         }
     }
+}
+
+/// SCTP's CRC covers the ports, and bringing it up to date takes the packet's length, which a first fragment does not tell.
+fn spoils_crc(packet: &Packet) -> bool {
+    let (L4::Sctp { src_port, dst_port }, Fragment::First) = (packet.ip.l4, packet.ip.fragment) else {
+        return false;
+    };
+    let stays = |new: &Rewrite| (new.src_port, new.dst_port) == (src_port, dst_port);
+    !packet.flow.as_ref().is_none_or(|(_, flow)| stays(&flow.rewrite))
 }
 
 fn rewrite(packet: &mut Packet, cx: &mut Context<'_>) -> Option<()> {

@@ -118,7 +118,7 @@ fn endpoint(
     let chosen = choose(usable, cx.state.random.word())?;
     let Some(timeout) = frontend.service.affinity else { return Some(chosen) };
     let choice = Choice { service: frontend.service.id, client, timeout: timeout.get(), usable, chosen };
-    Some(cx.flows.stick(&choice, cx.now, cx.stats.hot()))
+    Some(cx.flows.affinity().stick(&choice, cx.now))
 }
 
 /// kube-proxy's truth table (kubernetes, pkg/proxy/iptables/proxier_test.go, TestInternalExternalMasquerade).

@@ -95,9 +95,9 @@ fn it_goes_with_its_endpoint() {
 fn both_workers_and_the_next_process_know_it() {
     let directory = tempfile::tempdir().unwrap();
     let geometry = Geometry { capacity: 4096, content_version: 1 };
-    let open = || FlowMap::open(&directory.path().join("flows"), &geometry).unwrap().0;
+    let open = || FlowMap::open(&directory.path().join("affinity"), &geometry).unwrap().0;
     let mut first = plan(600);
-    (first.workers, first.flows) = (2, open());
+    (first.workers, first.affinity) = (2, open());
     let mut w = first.world();
     let endpoint = connect(&mut w, PodA, "10.1.0.2", 3000, "10.96.0.1:80");
     for port in 3001..3030 {
@@ -106,7 +106,7 @@ fn both_workers_and_the_next_process_know_it() {
     }
     drop(w);
     let mut next = plan(600);
-    (next.route_generation, next.flows) = (99_999, open());
+    (next.route_generation, next.affinity) = (99_999, open());
     let mut w = next.world();
     for port in 3100..3130 {
         assert_eq!(connect(&mut w, PodA, "10.1.0.2", port, "10.96.0.1:80"), endpoint);
@@ -114,14 +114,34 @@ fn both_workers_and_the_next_process_know_it() {
 }
 
 #[test]
-fn clients_by_the_thousand_do_not_push_connections_out() {
+fn clients_by_the_thousand_push_out_clients_alone() {
     let mut plan = plan(600);
-    plan.flows = FlowMap::anonymous(&Geometry { capacity: 512, content_version: 0 }).unwrap();
+    plan.affinity = FlowMap::anonymous(&Geometry { capacity: 512, content_version: 0 }).unwrap();
     let mut w = plan.world();
-    for i in 0..3000u32 {
+    for i in 0..1500u32 {
         let client = format!("203.{}.{}.9", i >> 8, i & 255);
         w.send(At::Wire, [syn(&format!("{client}:3000"), "192.168.7.10:30080")]).only(PodB);
     }
+    assert!((256..=512).contains(&w.clients()), "{} clients", w.clients());
+    assert_eq!(w.flows(), 3000);
     let (halves, _) = w.halves_and_oldest();
     assert_eq!(halves, 0);
+}
+
+#[test]
+fn connections_by_the_thousand_push_no_client_out() {
+    let mut plan = plan(600);
+    plan.flows = FlowMap::anonymous(&Geometry { capacity: 64, content_version: 0 }).unwrap();
+    let mut w = plan.world();
+    let kept: Vec<(String, u16)> = (1..20)
+        .map(|i| format!("203.0.113.{i}"))
+        .map(|client| (client.clone(), connect(&mut w, At::Wire, &client, 3000, "192.168.7.10:30080")))
+        .collect();
+    w.pass_time(300);
+    for port in 1000..3000 {
+        w.forward(PodA, &udp(&format!("10.1.0.2:{port}"), "10.1.0.3:9"), PodB);
+    }
+    for (client, endpoint) in kept {
+        assert_eq!(connect(&mut w, At::Wire, &client, 3001, "192.168.7.10:30080"), endpoint, "{client}");
+    }
 }

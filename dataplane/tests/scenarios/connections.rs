@@ -27,7 +27,7 @@ fn a_connection_is_over_when_its_state_has_been_idle_for_so_long() {
         ("picked up both ways", vec![(PodA, there.clone()), (PodB, back.clone())], 86_400),
         ("one FIN", with(&[(PodA, there.flags(FIN))]), 3_600),
         ("two FINs", with(&[(PodA, there.flags(FIN)), (PodB, back.flags(FIN))]), 120),
-        ("RST", with(&[(PodB, back.flags(RST))]), 10),
+        ("RST", with(&[(PodB, back.flags(RST).sequence(1001))]), 10),
         ("one datagram", vec![(PodA, udp(A, B))], 30),
         ("datagrams both ways", vec![(PodA, udp(A, B)), (PodB, udp(B, A))], 120),
         ("echo", vec![(PodA, ping("10.1.0.2", "10.1.0.3", 1))], 30),
@@ -66,7 +66,8 @@ fn ports_used_again_after_the_end_choose_an_endpoint_anew() {
         w.pass(PodB, &syn_ack(B, A), PodA, &syn_ack(vip, A).hop());
         w.change_quietly(|d| d.service("tcp 10.96.0.1:80", &[far]));
         w.pass(PodA, &syn(A, vip), PodB, &syn(A, B).hop());
-        w.pass(PodB, &tcp(B, A).flags(end), PodA, &tcp(vip, A).flags(end).hop());
+        let last = |src| tcp(src, A).flags(end).sequence(1001);
+        w.pass(PodB, &last(B), PodA, &last(vip).hop());
         w.pass(PodA, &tcp(A, vip), PodB, &tcp(A, B).hop());
         w.pass(PodA, &syn(A, vip), NodeB, &syn(A, far).hop());
         w.pass(NodeB, &syn_ack(far, A), PodA, &syn_ack(vip, A).hop());

@@ -103,7 +103,7 @@ fn packet(src: &str, random: &mut Random) -> Packet {
     let packet = match random.below(6) {
         0 | 1 => syn(&from, &to),
         2 => tcp(&from, &to),
-        3 => tcp(&from, &to).flags(TcpFlags::RST),
+        3 => tcp(&from, &to).flags(TcpFlags::RST).sequence(77),
         4 => udp(&from, &to),
         _ => return ping(src, dst, random.below(20) as u16),
     };

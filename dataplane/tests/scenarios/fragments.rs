@@ -3,7 +3,7 @@
 use headrace_dataplane::drop_reason::DropReason;
 
 use crate::walk::oracle::{fragments, reassembled};
-use crate::walk::packet::{FRAGMENTATION_NEEDED, Packet, Sum, error, ping, tcp, udp};
+use crate::walk::packet::{FRAGMENTATION_NEEDED, Packet, Sum, error, ping, sctp, tcp, udp};
 use crate::walk::place::At::{self, Host, NodeB, Plain, PodA, PodB, Wire};
 use crate::walk::{Plan, World};
 
@@ -101,6 +101,29 @@ fn later_fragments_follow_the_first_through_a_service() {
     // A datagram too large for the tunnel is translated whole and then cut.
     let out = w.send(PodA, [whole.checksum(Sum::Partial)]).all(NodeB);
     assert_eq!(reassembled(&out), whole.to(FAR).hop());
+}
+
+#[test]
+fn fragments_of_sctp_are_translated_while_its_ports_stay() {
+    let mut w = World::with(|d| {
+        d.service_at("same", &["sctp 10.96.0.1:80"], &[FAR]);
+        d.service_at("other", &["sctp 10.96.0.2:81"], &[FAR]);
+    });
+    let whole = sctp(A, VIP).may_be_fragmented().data(5_000);
+    let out = w.send(PodA, fragments(&whole, 1400)).all(NodeB);
+    assert_eq!(reassembled(&out), whole.to(FAR).hop());
+    let back = whole.back().from(FAR);
+    let out = w.send(NodeB, fragments(&back, 1400)).all(PodA);
+    assert_eq!(reassembled(&out), back.from(VIP).hop());
+    // A whole packet of the same association is of the same flow.
+    w.pass(PodA, &sctp(A, VIP), NodeB, &sctp(A, FAR).hop());
+    assert_eq!(
+        w.count(|h| &h.flows_inserted) - 2,
+        2,
+        "a flow of two entries, and an entry for each datagram"
+    );
+    let first = &fragments(&sctp(A, "10.96.0.2:81").may_be_fragmented().data(5_000), 1400)[0];
+    w.drop(PodA, first, DropReason::SctpFragment);
 }
 
 #[test]

@@ -45,8 +45,8 @@ fn one_service_is_reached_at_all_of_its_addresses() {
         connects(&mut w, PodA, &format!("10.1.0.2:{}", 4000 + i), frontend, PodB, HERE);
         if frontend != VIP {
             connects(&mut w, Wire, CLIENT, frontend, PodB, HERE);
-            w.pass(PodB, &tcp(HERE, CLIENT).flags(TcpFlags::RST), Wire, &{
-                tcp(frontend, CLIENT).flags(TcpFlags::RST).hop()
+            w.pass(PodB, &tcp(HERE, CLIENT).flags(TcpFlags::RST).sequence(1001), Wire, &{
+                tcp(frontend, CLIENT).flags(TcpFlags::RST).sequence(1001).hop()
             });
             w.pass_time(11);
         }

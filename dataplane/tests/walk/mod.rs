@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, bounded};
 use headrace_dataplane::control::observe::explain;
 use headrace_dataplane::drop_reason::DropReason;
-use headrace_dataplane::flows::{Flow, FlowKey, Flows, Kind, Seconds};
+use headrace_dataplane::flows::{Affinity, Flow, FlowKey, Flows, Kind, Seconds};
 use headrace_dataplane::frames::{AreaId, Pool, Pools};
 use headrace_dataplane::observe::StageId;
 use headrace_dataplane::port::memory::{MemoryPort, Outside};
@@ -45,6 +45,7 @@ pub(crate) struct Plan {
     /// Bytes of the first chunk of received frames.
     pub(crate) first_chunk: u32,
     pub(crate) flows: FlowMap,
+    pub(crate) affinity: FlowMap,
     pub(crate) route_generation: u32,
 }
 
@@ -58,6 +59,7 @@ impl Plan {
             room: usize::MAX,
             first_chunk: u32::MAX,
             flows: FlowMap::anonymous(&geometry).unwrap(),
+            affinity: FlowMap::anonymous(&geometry).unwrap(),
             route_generation: 7,
         }
     }
@@ -118,7 +120,8 @@ impl World {
         let services = plan.desired.services(None, &empty.services);
         let tables = Arc::new(plan.desired.tables(services, plan.route_generation));
         let tables = Arc::new(ArcSwap::new(tables));
-        let shared = Arc::new(Shared { tables, flows: Flows::new(plan.flows), asked: asked_sender });
+        let flows = Flows::new(plan.flows, Affinity::new(plan.affinity));
+        let shared = Arc::new(Shared { tables, flows, asked: asked_sender });
         let node = |_| Node::new(&shared, plan.chunks, plan.room, plan.first_chunk);
         Self {
             nodes: (0..plan.workers).map(node).collect(),
@@ -351,6 +354,11 @@ impl World {
     /// The frame that came out last.
     pub(crate) fn last_frame(&self) -> &[u8] {
         &self.capture.0.iter().rfind(|(_, inward, _)| !inward).unwrap().2
+    }
+
+    /// Clients that keep an endpoint.
+    pub(crate) fn clients(&self) -> usize {
+        self.shared.flows.affinity().map().len()
     }
 
     /// Entries of the flow table.

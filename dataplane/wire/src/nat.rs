@@ -107,7 +107,8 @@ pub fn rewrite_ipv4(
 /// `bytes` begin with the IPv4 header and hold at least the headers; `packet` is what the parser said of them,
 /// and afterwards no longer says what they hold. `checksum` is the state of the TCP or UDP checksum field: a
 /// partial one covers the pseudo-header only, so ports do not count. Later fragments, ICMP other than echo and
-/// unknown protocols get addresses only; a first fragment gets all, since its checksum is that of the datagram.
+/// unknown protocols get addresses only; a first fragment gets all, since its checksum is that of the datagram. The CRC of
+/// SCTP is only right for a whole packet, or when the ports stay.
 ///
 /// # Errors
 /// [`ParseError::HeaderSplit`] when `bytes` end before the headers do; nothing is changed then.

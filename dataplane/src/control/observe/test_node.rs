@@ -16,7 +16,7 @@ use headrace_wire::vxlan::Vni;
 
 use super::directory::{Directory, OpenPort};
 use super::*;
-use crate::flows::{CONTENT_VERSION, Flows};
+use crate::flows::{Affinity, CONTENT_VERSION, Flows};
 use crate::frames::{AreaId, Pool, Pools};
 use crate::port::memory::{MemoryPort, Outside};
 use crate::port::{Capabilities, PortIndex};
@@ -38,11 +38,12 @@ pub(in crate::control) struct Node {
 
 impl Node {
     pub(in crate::control) fn new() -> Self {
-        let flows =
-            FlowMap::anonymous(&Geometry { capacity: 1024, content_version: CONTENT_VERSION }).unwrap();
+        let map =
+            || FlowMap::anonymous(&Geometry { capacity: 1024, content_version: CONTENT_VERSION }).unwrap();
+        let flows = Flows::new(map(), Affinity::new(map()));
         let (asked, questions) = bounded(16);
         let tables = Arc::new(ArcSwap::from_pointee(tables()));
-        let shared = Arc::new(Shared { tables, flows: Flows::new(flows), asked });
+        let shared = Arc::new(Shared { tables, flows, asked });
         let pool = |id| Pool::new(id, 512).unwrap();
         let pools = Pools { pods: pool(AreaId::Pods), uplink: pool(AreaId::Uplink) };
         let setup = Setup { id: WorkerId(0), core: None, pools, shared: Arc::clone(&shared) };

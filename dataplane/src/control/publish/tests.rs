@@ -14,15 +14,14 @@ use proptest::prelude::*;
 
 use super::super::desired::Desired;
 use super::*;
-use crate::flows::{Choice, Flows};
-use crate::stats::Hot;
+use crate::flows::{Affinity, Choice, Flows};
 use crate::tables::Service as Service_;
 
 fn publisher() -> Publisher {
-    let map = FlowMap::anonymous(&Geometry { capacity: 16, content_version: 0 }).unwrap();
+    let map = || FlowMap::anonymous(&Geometry { capacity: 16, content_version: 0 }).unwrap();
     let (asked, _) = crossbeam::channel::bounded(1);
     let tables = Arc::new(ArcSwap::from_pointee(Tables::empty(u32::MAX)));
-    Publisher::new(Arc::new(Shared { tables, flows: Flows::new(map), asked }))
+    Publisher::new(Arc::new(Shared { tables, flows: Flows::new(map(), Affinity::new(map())), asked }))
 }
 
 fn settings() -> Settings {
@@ -127,7 +126,7 @@ fn clients_forget_an_endpoint_that_goes_and_comes_back() {
         let client = Ipv4Addr::new(10, 42, 1, 7);
         let chosen = usable.cluster[chosen];
         let choice = Choice { service: usable.id, client, timeout: 600, usable: &usable.cluster, chosen };
-        p.shared.flows.stick(&choice, 1000, &Hot::default())
+        p.shared.flows.affinity().stick(&choice, 1000)
     };
     let both = publish(2);
     assert_eq!([stick(&both, 1), stick(&both, 0)], [both.cluster[1]; 2]);

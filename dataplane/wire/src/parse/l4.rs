@@ -25,8 +25,7 @@ pub(super) fn parse(
         Protocol::TCP => tcp(bytes, len, short),
         Protocol::UDP => udp(bytes, len, short, fragment),
         Protocol::ICMP => icmp(bytes, len, short),
-        // The CRC of a datagram whose length is not known cannot be brought up to date: no ports in first fragments.
-        Protocol::SCTP if fragment == Fragment::Whole => sctp(bytes, len, short),
+        Protocol::SCTP => sctp(bytes, len, short),
         _ => Ok(L4::Other),
     }
 }

@@ -103,7 +103,7 @@ pub enum L4 {
         /// Length of the datagram, UDP header included; of all of it when this is its first fragment.
         length: u16,
     },
-    /// An SCTP packet; never a fragment.
+    /// An SCTP packet.
     Sctp {
         /// Source port.
         src_port: u16,
