@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use headrace_api::state::{Change, Resource};
+use headrace_api::{check, proto};
 use headrace_control::config::AgentConfig;
 use headrace_control::desired::{Derivation, NodeConfig};
 use headrace_control::objects::Objects;
 use headrace_control::push::{self, Pusher, SyncWatch};
 use headrace_control::seam::Ports;
 use headrace_control::source::manifests::parse;
+use prost::Message as _;
 use tokio::runtime::Runtime;
 
 use super::cluster::{self, Version};
@@ -22,6 +25,8 @@ pub(super) struct Feeder {
     derivation: Derivation,
     pusher: Pusher,
     sync: SyncWatch,
+    /// Of the pods that the agent has attached.
+    ports: Ports,
 }
 
 impl Feeder {
@@ -36,7 +41,15 @@ impl Feeder {
         let sync = pusher.sync();
         runtime.spawn(feed.run());
         let derivation = Derivation::new(config);
-        Self { runtime, folder: folder.into(), objects: Objects::default(), derivation, pusher, sync }
+        Self {
+            runtime,
+            folder: folder.into(),
+            objects: Objects::default(),
+            derivation,
+            pusher,
+            sync,
+            ports: ports(run_dir),
+        }
     }
 
     /// Times of parsing, of deriving, and from objects to the dataplane's answer.
@@ -79,9 +92,21 @@ impl Feeder {
     /// Hands the state on and waits until the dataplane has it.
     fn push(&mut self) {
         let before: Option<SystemTime> = self.sync.borrow().updated;
-        self.pusher.update(self.derivation.desired(&Ports::default()));
+        self.pusher.update(self.derivation.desired(&self.ports));
         let arrives = self.sync.wait_for(|s| s.lacking_since.is_none() && s.updated != before);
         let arrived = self.runtime.block_on(async { tokio::time::timeout(super::LIMIT, arrives).await });
         assert!(arrived.is_ok_and(|end| end.is_ok()), "the dataplane does not take the state");
     }
+}
+
+/// The ports in the state that the dataplane has saved.
+fn ports(run_dir: &Path) -> Ports {
+    let saved = fs::read(run_dir.join("state.pb")).unwrap();
+    let (_, change) = check::request(proto::SyncRequest::decode(saved.as_slice()).unwrap()).unwrap();
+    let Change::Snapshot(resources) = change else { panic!("the saved state is no snapshot") };
+    let port = |resource| match resource {
+        Resource::Port(port) => Some((port.id, port)),
+        _ => None,
+    };
+    Arc::new(resources.into_iter().filter_map(port).collect())
 }

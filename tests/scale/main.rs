@@ -1,18 +1,21 @@
 //! What Services cost, against their number: 10, 100, 1 000 and 10 000 of them with ten endpoints each, in a lab of one
 //! node with the real daemons. `cargo bench -p headrace-lab --bench scale` (root); sizes may be given behind `--`.
 //!
-//! It prints a table and a plot and judges nothing: times depend on the machine.
+//! It prints a table, draws a plot (`target/scale.svg`) and judges nothing: times depend on the machine.
 //!
 //! * from manifests: a file is written, and the dataplane has all of it;
 //! * from objects: the agent's own code in this process, without the file: deriving, and until the dataplane has it;
 //! * a change: one endpoint of one Service, by both ways, until the dataplane has it in force;
+//! * the same under traffic: a TCP stream through another Service, with a change every 100 ms and without, in turns;
 //! * memory of both daemons, with everything in force.
 
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
 mod feeder;
+mod plot;
 mod table;
+mod traffic;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,12 +44,15 @@ fn main() {
         sizes = SIZES.to_vec();
     }
     let name = format!("scale{}", std::process::id());
-    let config = LabConfig { name, nodes: 1, kernel_nodes: 0, pods_per_node: 0, ..LabConfig::default() };
+    let config = LabConfig { name, nodes: 1, kernel_nodes: 0, pods_per_node: 2, ..LabConfig::default() };
     let mut lab = Lab::up(&config, &mut |step| eprintln!("up: {step}")).unwrap();
+    lab.apply_service(&traffic::service(&lab)).unwrap();
     let rows: Vec<Row> = sizes.into_iter().map(|size| measure(&mut lab, size)).collect();
     lab.down().unwrap();
     println!("{}", table::table(&rows));
-    println!("{}", table::plot(&rows));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/scale.svg");
+    fs::write(&file, plot::svg(&rows)).unwrap();
+    println!("The plot is in {}", file.display());
 }
 
 fn measure(lab: &mut Lab, size: usize) -> Row {
@@ -66,9 +72,20 @@ fn measure(lab: &mut Lab, size: usize) -> Row {
     let (parsing, deriving, from_objects) = feeder.build();
     let object_changes =
         (0..OBJECT_CHANGES).map(|i| feeder.change(i % size, Version::of(i / size))).collect();
+    let traffic = traffic::measure(lab, &mut feeder, size);
     drop(feeder);
     lab.start("node1", Daemon::Agent).unwrap();
-    Row { size, from_manifests, parsing, deriving, from_objects, file_changes, object_changes, memory }
+    Row {
+        size,
+        from_manifests,
+        parsing,
+        deriving,
+        from_objects,
+        file_changes,
+        object_changes,
+        memory,
+        traffic,
+    }
 }
 
 /// What the agent reads. The first Service has a file of its own, so that a change is one.
@@ -84,7 +101,8 @@ impl Manifests {
         self.write("first.yaml", &cluster::service(0, Version::A));
         let begin = Instant::now();
         self.write("others.yaml", &others);
-        let endpoints = u32::try_from(size * ENDPOINTS).unwrap();
+        // Two more are those of the Service under traffic, TCP and UDP.
+        let endpoints = u32::try_from(size * ENDPOINTS + 2).unwrap();
         let complete = || dataplane::status(&self.run_dir).is_ok_and(|s| s.endpoints == endpoints);
         assert!(wait_until(LIMIT, complete), "the dataplane does not get {endpoints} endpoints");
         begin.elapsed()

@@ -114,6 +114,9 @@ spec:
     if kind != "ClusterIP" || !service.external_ips.is_empty() {
         text += &format!("  externalTrafficPolicy: {:?}\n", service.external_policy);
     }
+    if let Some(port) = service.health_check_port() {
+        text += &format!("  healthCheckNodePort: {port}\n");
+    }
     if let Some(seconds) = service.affinity {
         text += "  sessionAffinity: ClientIP\n";
         text += &format!("  sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {seconds}}}}}\n");

@@ -63,6 +63,12 @@ impl Service {
         }
     }
 
+    /// The port at which load balancers ask a node whether it has endpoints; behind external policy Local alone.
+    pub fn health_check_port(&self) -> Option<u16> {
+        let asked = self.load_balancer.is_some() && self.external_policy == Policy::Local;
+        self.node_port.filter(|_| asked).map(|port| port + 1000)
+    }
+
     /// The same Service with other endpoints.
     #[must_use]
     pub fn with_endpoints(&self, endpoints: &[Ipv4Addr]) -> Self {

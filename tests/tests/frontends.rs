@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use headrace_lab::plan::OUTSIDE;
+use headrace_lab::process::wait_until;
 use headrace_lab::traffic::{TcpServer, UdpServer, datagram, stream};
 use headrace_lab::{Lab, LabConfig, Policy, Service};
 
@@ -106,6 +108,9 @@ fn policies_ranges_and_missing_endpoints_decide_who_is_let_in() -> Result<()> {
         let kept = keeps_source(&lab, way.address(&process, node));
         findings.check(format!("{way:?} to a process of the node, policy Local"), kept);
     }
+    findings
+        .check("a load balancer asks the node with the endpoint", health(&lab, "node1", &process, 200, 1));
+    findings.check("a load balancer asks the node without", health(&lab, "node2", &process, 503, 0));
     findings.finish(lab)
 }
 
@@ -145,6 +150,31 @@ fn a_client_keeps_its_endpoint_over_all_frontends_where_affinity_is_wanted() -> 
         lab.apply_service(&service)?;
     }
     findings.finish(lab)
+}
+
+/// What a load balancer outside is told of a Service, and of the node itself.
+fn health(lab: &Lab, node: &str, service: &Service, code: u16, endpoints: usize) -> Result<()> {
+    let outside = lab.space("outside")?;
+    let ask = |port, path| {
+        outside
+            .run(&format!("curl -s -i -m 5 http://{}:{port}{path}", lab.address(node)?))
+            .map_err(Into::into)
+    };
+    let port = service.health_check_port().unwrap_or_default();
+    let mut last: Result<String> = Ok(String::new());
+    let told = wait_until(Duration::from_secs(10), || {
+        last = ask(port, "/");
+        let weight = format!("x-load-balancing-endpoint-weight: {endpoints}\r\n");
+        let body = format!("\"localEndpoints\": {endpoints},\n\t\"serviceProxyHealthy\": true\n}}");
+        let right = |text: &String| text.starts_with(&format!("HTTP/1.1 {code} ")) && text.contains(&body);
+        last.as_ref().is_ok_and(|text| right(text) && text.to_lowercase().contains(&weight))
+    });
+    ensure!(told, "port {port} says {last:?}");
+    for path in ["/healthz", "/livez"] {
+        let text: String = ask(10_256, path)?;
+        ensure!(text.starts_with("HTTP/1.1 200 ") && text.contains("\"healthy\":true"), "{path}: {text}");
+    }
+    Ok(())
 }
 
 fn tcp(lab: &Lab, client: &str, address: SocketAddrV4, endpoint: &str) -> Result<()> {
