@@ -237,10 +237,10 @@ fn source_ports_run_out_per_destination() {
 #[test]
 fn a_protocol_without_ports_is_translated_once_per_destination() {
     let flows = flows(256);
-    let sctp = |src| FlowKey { protocol: Protocol(132), ..key(src, 0, SERVER, 0) };
-    assert!(connect(&flows, &masqueraded(sctp(POD), &[5])).is_ok());
-    assert!(connect(&flows, &masqueraded(sctp(POD), &[5])).is_ok());
-    assert_eq!(connect(&flows, &masqueraded(sctp(OTHER_POD), &[5])), Err(DropReason::SnatConflict));
+    let gre = |src| FlowKey { protocol: Protocol(47), ..key(src, 0, SERVER, 0) };
+    assert!(connect(&flows, &masqueraded(gre(POD), &[5])).is_ok());
+    assert!(connect(&flows, &masqueraded(gre(POD), &[5])).is_ok());
+    assert_eq!(connect(&flows, &masqueraded(gre(OTHER_POD), &[5])), Err(DropReason::SnatConflict));
 }
 
 #[test]

@@ -144,12 +144,8 @@ pub(super) fn changes() -> Vec<Seed> {
             0,
             [(P1, POD1), (P3, POD3)]
                 .map(|(src, place)| {
-                    op(Built {
-                        kind: kind::SCTP,
-                        style: style::MORE_FRAGMENTS,
-                        payload: 68,
-                        ..udp(place, src, OUTSIDE)
-                    })
+                    // GRE has no ports.
+                    op(Built { patches: vec![(PROTOCOL, 47)], fix: 1, ..udp(place, src, OUTSIDE) })
                 })
                 .into_iter()
                 .chain([TURN])
@@ -201,6 +197,29 @@ pub(super) fn changes() -> Vec<Seed> {
                 .flat_map(|flags| [op(tcp(POD1, P1, WEB, flags)), TURN])
                 .collect(),
         ),
+        ("after_a_reset", 0, connection_with([RST, ACK, PSH_ACK])),
+        (
+            "reset_of_another_connection",
+            0,
+            cat(vec![
+                connection_with([]),
+                vec![op(Built { patches: vec![(SEQUENCE, 0x40)], ..segment(RST) }), TURN],
+                vec![op(segment(ACK)), TURN],
+            ]),
+        ),
+        (
+            "fragment_of_sctp",
+            0,
+            vec![
+                op(Built {
+                    kind: kind::SCTP,
+                    payload: 1204,
+                    style: style::MORE_FRAGMENTS,
+                    ..udp(POD1, P1, OUTSIDE)
+                }),
+                TURN,
+            ],
+        ),
         (
             "expires",
             0,
@@ -216,4 +235,19 @@ pub(super) fn changes() -> Vec<Seed> {
             ]),
         ),
     ]
+}
+
+/// Where a frame has the number of what its IPv4 packet carries.
+const PROTOCOL: u16 = 14 + 9;
+/// Where a frame without options has the first byte of TCP's sequence number.
+const SEQUENCE: u16 = 14 + 20 + 4;
+
+/// A segment without data.
+fn segment(flags: u8) -> Built {
+    Built { number: 1, payload: 0, ..tcp(POD1, P1, P2, flags) }
+}
+
+/// A connection between two pods, and what comes after its beginning.
+fn connection_with<const N: usize>(more: [u8; N]) -> Vec<Op> {
+    [SYN, ACK].into_iter().chain(more).flat_map(|flags| [op(segment(flags)), TURN]).collect()
 }
