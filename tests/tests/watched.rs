@@ -1,6 +1,6 @@
 //! What looking costs those who are looked at: traffic beside a capture of everything, and without it, in turns.
 //!
-//! `make bench-capture` measures with more rounds; as a test it only sees that traffic goes on and losses are told.
+//! `make bench-capture` measures with more rounds; it judges only that traffic goes on and losses are told.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -22,6 +22,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const LEAST: f64 = 0.5;
 
 #[test]
+#[ignore = "measures; make bench-capture runs it"]
 fn a_capture_of_everything_loses_frames_and_not_traffic() -> Result<()> {
     let rounds = std::env::var("HEADRACE_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
     let config = LabConfig { nodes: 1, pods_per_node: 2, ..LabConfig::default() };
