@@ -105,7 +105,7 @@ fn what_is_not_well_is_named_with_a_remedy() {
             "BPF file system",
             |f| f.write("proc/self/mounts", "proc /proc proc rw 0 0\n"),
             Severity::Note,
-            "mount -t bpf",
+            "headrace-dataplane prepare",
         ),
         (
             "sysctls",
