@@ -62,12 +62,10 @@ impl Counts {
         }
     }
 
-    /// Begins to load the count of a flow whose packet will be counted at the burst's end: with many flows it is in no cache.
+    /// Begins to load the line of a flow whose packet is about to touch it: with many flows it is in no cache.
     #[inline]
     pub(super) fn prefetch(&self, slot: Slot) {
-        if cfg!(feature = "counters")
-            && let Some(count) = self.0.get(slot.raw() as usize)
-        {
+        if let Some(count) = self.0.get(slot.raw() as usize) {
             prefetch_read(count);
         }
     }
