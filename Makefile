@@ -102,7 +102,7 @@ soak: build ## endpoints change every 50 ms under two hundred clients, for half 
 bench-counters: ## what the counters cost: the pipeline with them and without, in turns; ratios of times
 	cargo bench --locked -p headrace-bench --bench counters --no-default-features --target-dir target/without-counters --no-run
 	cargo bench --locked -p headrace-bench --bench counters -- \
-		$$(ls -t target/without-counters/release/deps/counters-* | grep -v '\.d$$' | head -1)
+		$(CURDIR)/$$(ls -t target/without-counters/release/deps/counters-* | grep -v '\.d$$' | head -1)
 
 bench-capture: build ## throughput beside a capture of everything against without it, in turns (root)
 	HEADRACE_ROUNDS=15 cargo test --release --locked -p headrace-lab --test labs -- --ignored a_capture_of_everything --nocapture
