@@ -111,7 +111,7 @@ fn what_is_not_well_is_named_with_a_remedy() {
             "sysctls",
             |f| f.write("proc/self/mounts", "proc /proc/sys proc ro,nosuid 0 0\n"),
             Severity::Warning,
-            "ip_local_reserved_ports",
+            "/host/proc/sys/net",
         ),
         ("uplink", |f| f.write("proc/net/route", "Iface\n"), Severity::Error, "--uplink"),
         (

@@ -14,6 +14,14 @@ const END: &str = "<!-- end of figures -->";
 /// Files of a committed result, beside README.md.
 pub const FOLDER: &str = "docs/bench";
 
+/// What README shows of the wire beside throughput: endings of cases and units. The report has all.
+const OTHERS: [(&str, &str); 4] = [
+    ("request/response, idle", "p50, us"),
+    ("request/response, under load", "p99, us"),
+    ("new connections", "connections/s"),
+    ("UDP 1400 B, loss < 0.1 %", "Mpps"),
+];
+
 /// What README shows of the pipeline.
 const PIPELINE: [&str; 4] = [
     "forward, 64 B, 10000 flows",
@@ -116,12 +124,12 @@ fn block(report: &Report) -> String {
     text
 }
 
-/// All of the wire and the cost that is no throughput, in one table.
+/// What else is shown of the wire, and all of the cost, in one table.
 fn others(report: &Report) -> Table {
-    let shown = |f: &&Figure| {
-        f.part != Part::Pipeline
-            && f.against.is_none()
-            && !["Gbit/s", "p99.9, us"].contains(&f.metric.unit.as_str())
+    let shown = |f: &&Figure| match f.part {
+        Part::Wire => OTHERS.iter().any(|(case, unit)| f.case.ends_with(case) && f.metric.unit == *unit),
+        Part::Cost => f.against.is_none(),
+        Part::Pipeline | Part::Services => false,
     };
     let figures: Vec<&Figure> = report.figures.iter().filter(shown).collect();
     let ours: Vec<&Figure> = figures.iter().copied().filter(|f| f.subject != KERNEL).collect();
