@@ -14,6 +14,9 @@ const END: &str = "<!-- end of figures -->";
 /// Files of a committed result, beside README.md.
 pub const FOLDER: &str = "docs/bench";
 
+/// Endings of cases whose throughput README shows: on the usual wire, in one direction.
+const THROUGHPUT: [&str; 2] = ["1 stream", "4 streams"];
+
 /// What README shows of the wire beside throughput: endings of cases and units. The report has all.
 const OTHERS: [(&str, &str); 4] = [
     ("request/response, idle", "p50, us"),
@@ -107,6 +110,7 @@ fn block(report: &Report) -> String {
     }
     for mut table in tables(report, Part::Wire).into_iter().filter(|table| table.title == "Gbit/s") {
         table.columns[0] = "Gbit/s".to_owned();
+        table.rows.retain(|row| THROUGHPUT.iter().any(|ending| row[0].ends_with(ending)));
         text.push_str(&markdown(&table));
         text.push('\n');
     }
@@ -176,13 +180,13 @@ mod tests {
     #[test]
     fn figures_stand_between_the_markers_and_nothing_else_changes() {
         let report = report(vec![
-            figure("same node", "auto", 9.0, Some(0.8)),
-            figure("same node", KERNEL, 10.0, None),
+            figure("same node, 1 stream", "auto", 9.0, Some(0.8)),
+            figure("same node, 1 stream", KERNEL, 10.0, None),
         ]);
         let text = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
         let new = replaced(&text, &block(&report)).unwrap();
         assert!(new.starts_with("before\n") && new.ends_with("\nafter\n") && !new.contains("old"));
-        assert!(new.contains("| same node | 10.0 (9.50-10.5) | 9.00  0.80 (0.76-0.84) |"), "{new}");
+        assert!(new.contains("| same node, 1 stream | 10.0 (9.50-10.5) | 9.00  0.80 (0.76-0.84) |"), "{new}");
         assert_eq!(replaced(&new, &block(&report)).unwrap(), new);
         assert_eq!(replaced("no markers", ""), None);
     }
