@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::net::sockopt::socket_peercred;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
@@ -76,7 +77,7 @@ pub fn start(machine: &Machine, daemon: Daemon, config: &LabConfig) -> Result<Pr
     let process = launch(machine, daemon, config)?;
     let serves = || match daemon {
         Daemon::Dataplane => dataplane::status(&run_dir(machine)).is_ok(),
-        Daemon::Agent => UnixStream::connect(run_dir(machine).join("cni.sock")).is_ok(),
+        Daemon::Agent => listens(&process, &run_dir(machine).join("cni.sock")),
     };
     let up = wait_until(LIMIT, || !process.alive() || serves());
     if !process.alive() {
@@ -88,6 +89,12 @@ pub fn start(machine: &Machine, daemon: Daemon, config: &LabConfig) -> Result<Pr
         return Err(failure(machine, daemon, format!("did not serve its socket in {LIMIT:?}")));
     }
     Ok(process)
+}
+
+/// Whether it is `process` that listens: what is left of one that was killed may do so for a moment.
+fn listens(process: &Process, socket: &Path) -> bool {
+    let listener = UnixStream::connect(socket).and_then(|stream| Ok(socket_peercred(&stream)?.pid));
+    listener.is_ok_and(|pid| pid.as_raw_nonzero().get() == process.pid)
 }
 
 /// Asks `process` to end and waits until it has.
