@@ -9,7 +9,7 @@ use super::cluster::Version;
 use super::feeder::Feeder;
 
 /// Rounds with changes, and as many without, in turns.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 15;
 /// Of one measurement.
 const SECONDS: u32 = 2;
 /// Between two changes.
