@@ -61,37 +61,37 @@ fn a_node_with_a_hundred_and_ten_pods_has_a_bounded_number_of_series() {
     assert!(text.len() < 400_000, "{}", text.len());
 }
 
-/// The fastest of many, since what else the machine does is not meant.
 #[test]
-fn a_scrape_of_a_full_node_takes_less_than_50_ms() {
+fn a_scrape_of_a_full_node_costs_no_more_with_ten_thousand_services() {
     let port = |i| PortStatus {
         interface: format!("hr{i}"),
         label: format!("default/web-{i}"),
         counters: Some(headrace_api::proto::PortCounters { rx_bytes: u64::MAX, ..Default::default() }),
         ..PortStatus::default()
     };
-    let tunnel = Some(TunnelCounters { rx_bytes: u64::MAX, ..TunnelCounters::default() });
-    let peer = |i| PeerStatus { name: format!("node-{i}"), tunnel, ..PeerStatus::default() };
     let used = |i| ServiceUse { name: format!("default/s{i}:http"), connections: u64::MAX };
-    let status = StatusReply {
-        ports: (0..112).map(port).collect(),
-        peers: (0..100).map(peer).collect(),
-        most_used_services: (0..10_000).map(used).collect(),
-        workers: vec![full().workers[0].clone(); 8],
-        services: 10_000,
-        endpoints: 100_000,
-        ..full()
+    let exporter = |services| {
+        let status = StatusReply {
+            ports: (0..112).map(port).collect(),
+            most_used_services: (0..services).map(used).collect(),
+            ..full()
+        };
+        Exporter::new("a", seen(Ok(status)).1)
     };
-    let (_, observations) = seen(Ok(status));
-    let exporter = Exporter::new("a", observations);
-    let scrape = || {
+    let scrape = |exporter: &Exporter| {
         let begin = std::time::Instant::now();
         assert!(!exporter.text().unwrap().is_empty());
         begin.elapsed()
     };
-    let fastest = std::iter::repeat_with(scrape).take(30).min().unwrap();
-    println!("a scrape takes {fastest:?}");
-    assert!(fastest < std::time::Duration::from_millis(50), "{fastest:?}");
+    let (few, many) = (exporter(32), exporter(10_000));
+    let mut fastest = [std::time::Duration::MAX; 2];
+    // In turns, and the fastest of many, since what else the machine does is not meant.
+    for _ in 0..30 {
+        fastest[0] = fastest[0].min(scrape(&few));
+        fastest[1] = fastest[1].min(scrape(&many));
+    }
+    println!("a scrape takes {:?} with 32 Services in use, {:?} with 10 000", fastest[0], fastest[1]);
+    assert!(fastest[1] < fastest[0] * 3, "{fastest:?}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(super) const FILE: &str = "state.pb";
 /// How long after a change the state is written.
 const DELAY: Duration = Duration::from_millis(200);
 /// Of so much time, the writer writes a part of one.
-const SHARE: u32 = 20;
+const SHARE: u32 = 100;
 
 /// The state could not be kept.
 #[derive(Debug, thiserror::Error)]

@@ -25,6 +25,9 @@ pub use set::PortSet;
 /// Most frames a worker takes from one port at a time.
 pub const BURST: usize = 64;
 
+/// The kernel's limit on what a device is given to segment (GSO_LEGACY_MAX_SIZE); larger frames go as they are.
+pub const LARGEST_GSO: usize = 65_536;
+
 /// Frames received together.
 pub type Received = ArrayVec<Frame, BURST>;
 

@@ -12,7 +12,7 @@ use headrace_wire::Header;
 use headrace_wire::tcp::{self, TcpFlags, TcpHeader};
 use headrace_xsk::packet::{MESSAGES, PacketSocket, VnetHeader};
 
-use super::{BURST, Capabilities, Port, PortIndex, Received};
+use super::{BURST, Capabilities, LARGEST_GSO, Port, PortIndex, Received};
 use crate::frames::{AreaId, Checksum, Frame, MAX_CHUNKS, Piece, Pool};
 use crate::stats::PortCounters;
 
@@ -20,8 +20,6 @@ use crate::stats::PortCounters;
 const IDLE: usize = 2;
 /// The part of an area's chunks that is left for idle ports and for frames on their way when busy ones take what they can.
 const RESERVE: usize = 4;
-/// The kernel's limit on what a device is given to segment (GSO_LEGACY_MAX_SIZE); larger frames go as they are.
-pub const LARGEST_GSO: usize = 65_536;
 
 /// One worker's socket on one device.
 pub struct PacketPort {

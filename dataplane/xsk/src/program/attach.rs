@@ -1,12 +1,11 @@
-//! One program's links to devices: made, pinned, taken over from an earlier process, removed.
+//! One XDP program's links to devices: made in the best mode that a device has, renewed, removed.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::ProgramError;
+use super::links::Links;
 use super::load::Programs;
 use super::query::{ask, program_on};
 use crate::{bpf, device};
@@ -51,10 +50,8 @@ pub(super) struct Rung {
 
 /// All links of one program.
 pub(super) struct Attachments {
-    name: &'static str,
     programs: Programs,
-    dir: Option<PathBuf>,
-    links: BTreeMap<u32, OwnedFd>,
+    links: Links,
 }
 
 impl Attachments {
@@ -65,16 +62,12 @@ impl Attachments {
         programs: Programs,
         dir: Option<&Path>,
     ) -> Result<Self, ProgramError> {
-        let mut attachments = Self { name, programs, dir: dir.map(Into::into), links: BTreeMap::new() };
-        if let Some(dir) = dir {
-            attachments.adopt(dir).map_err(|source| ProgramError::Pin { path: dir.into(), source })?;
-        }
-        Ok(attachments)
+        Ok(Self { programs, links: Links::open(name, dir, is_on)? })
     }
 
     /// Devices with a link.
     pub(super) fn devices(&self) -> impl Iterator<Item = u32> {
-        self.links.keys().copied()
+        self.links.devices()
     }
 
     /// Both variants of the program.
@@ -94,8 +87,7 @@ impl Attachments {
         for rung in rungs {
             match self.create(ifindex, *rung) {
                 Ok(link) => {
-                    self.pin(ifindex, &link)?;
-                    self.links.insert(ifindex, link);
+                    self.links.insert(ifindex, link)?;
                     let Rung { mode, frags } = *rung;
                     return Ok(Attached { mode, frags, taken_over: false, why: why.join("; ") });
                 }
@@ -109,38 +101,14 @@ impl Attachments {
 
     /// Detaches from a device at once. Nothing happens when it is not attached.
     pub(super) fn detach(&mut self, ifindex: u32) {
-        if let Some(link) = self.links.remove(&ifindex) {
-            // A link whose device is gone has nothing to detach.
-            let _ = bpf::link_detach(link.as_fd());
-        }
-        if let Some(pin) = self.pin_of(ifindex) {
-            let _ = std::fs::remove_file(pin);
-        }
-    }
-
-    fn adopt(&mut self, dir: &Path) -> io::Result<()> {
-        let prefix = format!("{}-link-", self.name);
-        for entry in std::fs::read_dir(dir)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let Some(index) = name.to_str().and_then(|n| n.strip_prefix(&prefix)) else { continue };
-            let live = index.parse().ok().and_then(|ifindex| {
-                let link = bpf::pinned(&entry.path()).ok()?;
-                is_on(link.as_fd(), ifindex).then_some((ifindex, link))
-            });
-            match live {
-                Some((ifindex, link)) => drop(self.links.insert(ifindex, link)),
-                None => std::fs::remove_file(entry.path())?,
-            }
-        }
-        Ok(())
+        self.links.detach(ifindex);
     }
 
     /// Updates our own link on a device, if there is a live one whose mode is still wanted.
     fn keep(&mut self, ifindex: u32, rungs: &[Rung]) -> Result<Option<Attached>, ProgramError> {
-        let Some(link) = self.links.get(&ifindex) else { return Ok(None) };
+        let Some(link) = self.links.get(ifindex) else { return Ok(None) };
         let now = ask(ifindex).map_err(|source| ProgramError::Query { ifindex, source })?;
-        if let Some((_, mode)) = now.filter(|_| is_on(link.as_fd(), ifindex)) {
+        if let Some((_, mode)) = now.filter(|_| is_on(link, ifindex)) {
             for (n, rung) in rungs.iter().enumerate().filter(|(_, rung)| rung.mode == mode) {
                 let updated = self.program(*rung).map(|program| bpf::link_update(link.as_fd(), program));
                 if matches!(updated, Ok(Ok(()))) {
@@ -169,23 +137,12 @@ impl Attachments {
             Err(reason) => Err(reason.clone()),
         }
     }
-
-    fn pin(&self, ifindex: u32, link: &OwnedFd) -> Result<(), ProgramError> {
-        let Some(path) = self.pin_of(ifindex) else { return Ok(()) };
-        // What may be there is a link we know to be stale.
-        let _ = std::fs::remove_file(&path);
-        bpf::pin(link.as_fd(), &path).map_err(|source| ProgramError::Pin { path, source })
-    }
-
-    fn pin_of(&self, ifindex: u32) -> Option<PathBuf> {
-        self.dir.as_ref().map(|dir| dir.join(format!("{}-link-{ifindex}", self.name)))
-    }
 }
 
 /// Whether a link runs its program on device `ifindex` of this namespace. The device's own word counts too,
 /// since in another namespace the same index is another device.
-fn is_on(link: BorrowedFd<'_>, ifindex: u32) -> bool {
-    let Ok(info) = bpf::link_info(link) else { return false };
+fn is_on(link: &OwnedFd, ifindex: u32) -> bool {
+    let Ok(info) = bpf::link_info(link.as_fd()) else { return false };
     let Ok(Some((program_id, _))) = ask(ifindex) else { return false };
     info.ifindex == ifindex && info.program_id == program_id
 }

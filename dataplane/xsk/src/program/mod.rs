@@ -7,6 +7,7 @@
 
 mod attach;
 mod guard;
+mod links;
 mod load;
 mod pod;
 mod query;
