@@ -5,9 +5,10 @@
 //! not the agent, which may live in a container without such plugins.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -15,6 +16,10 @@ use crate::conf::NetworkConfig;
 use crate::env::Environment;
 use crate::error::{CniError, ErrorCode};
 use crate::result::CniResult;
+
+/// How long a plugin may be busy being written, as libcni has it, and how often that is looked at.
+const BEING_WRITTEN: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The plugin and what it is called with.
 pub(crate) struct Delegate<'a> {
@@ -71,7 +76,7 @@ impl<'a> Delegate<'a> {
     fn execute(&self, verb: &str) -> std::io::Result<Output> {
         let mut command = Command::new(&self.program);
         command.envs(self.environment.variables()).env("CNI_COMMAND", verb);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut child = spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
         let stdin = child.stdin.take();
         let config = self.config.to_string();
         std::thread::scope(|scope| {
@@ -91,5 +96,19 @@ impl<'a> Delegate<'a> {
 
     fn failed(&self, cause: &str) -> CniError {
         CniError::new(ErrorCode::INTERNAL, format!("IPAM plugin {}: {cause}", self.name))
+    }
+}
+
+/// A file that somebody still writes, or whose writer's descriptor a process just forked still holds, does not start
+/// (execve(2), ETXTBSY): an upgrade of the plugin, over in a moment.
+fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    let started = Instant::now();
+    loop {
+        match command.spawn() {
+            Err(e) if e.kind() == ErrorKind::ExecutableFileBusy && started.elapsed() < BEING_WRITTEN => {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            outcome => return outcome,
+        }
     }
 }

@@ -274,6 +274,23 @@ fn an_address_is_given_back_when_the_agent_refuses() {
 }
 
 #[test]
+fn an_ipam_plugin_that_is_being_written_is_waited_for() {
+    let dir = TempDir::new().unwrap();
+    ipam_plugin(dir.path(), GIVES);
+    let agent = agent(dir.path(), Reply::Ok(None));
+    let writer = std::fs::OpenOptions::new().append(true).open(dir.path().join("ipam-plugin")).unwrap();
+    let writing = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        drop(writer);
+    });
+    let (variables, config) = delegating(dir.path(), "DEL");
+    let outcome = run_with(variables, &config.to_string());
+    assert_eq!((outcome.status, calls(dir.path())), (0, vec!["DEL".to_owned()]));
+    writing.join().unwrap();
+    agent.join().unwrap();
+}
+
+#[test]
 fn other_verbs_reach_the_ipam_plugin_too() {
     for verb in ["DEL", "CHECK", "GC", "STATUS"] {
         let dir = TempDir::new().unwrap();
