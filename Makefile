@@ -96,8 +96,9 @@ bench-commit: bench ## the same as bench, then keep the result in docs/bench and
 bench-readme: build ## make README.md's figures, the page and the plots from docs/bench/result.json
 	target/release/headrace-lab bench-readme
 
-soak: build ## endpoints change every 50 ms under two hundred clients, for half a minute (root)
+soak: image ## what tests do for seconds, for longer: changes of endpoints, a cluster without its API server (root)
 	HEADRACE_SOAK_SECONDS=30 cargo test --release --locked -p headrace-lab --test labs -- endpoint_churn --nocapture
+	HEADRACE_API_AWAY=60 cargo test --release --locked -p headrace-lab --test labs -- a_cluster_runs_ordinary_workloads --nocapture
 
 bench-counters: ## what the counters cost: the pipeline with them and without, in turns; ratios of times
 	cargo bench --locked -p headrace-bench --bench counters --no-default-features --target-dir target/without-counters --no-run

@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{AgentConfig, Source};
 use crate::desired::{Derivation, NodeConfig, Problems};
-use crate::health::{self, Health, Serving};
+use crate::health::{Health, Serving};
 use crate::identity;
 use crate::install;
 use crate::objects::Objects;
@@ -260,7 +260,7 @@ impl Reconciler {
     fn publish_serving(&self) {
         let serving = Serving {
             node_eligible: self.derivation.node_eligible(),
-            addresses: self.settings.as_deref().map(health::addresses).unwrap_or_default(),
+            ranges: self.settings.as_deref().map(|s| s.node_port_ranges.clone()).unwrap_or_default(),
             checks: self.derivation.health_checks().clone(),
         };
         self.published.serving.send_if_modified(|old| {

@@ -23,13 +23,13 @@ pub(super) struct Row {
 pub(super) fn table(rows: &[Row]) -> String {
     let mut text = String::from(
         "| Services | manifests to dataplane, ms | parse, one thread, ms | derive, ms | objects to dataplane, ms \
-         | change by manifest, ms (longest) | change by object, ms (p99) | under traffic, ms (p99) | traffic slower by, % | memory of both, MB |\n\
-         | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+         | change by manifest, ms (longest) | change by object, ms (p99) | under traffic, ms (p99) | traffic slower by, % (may be off by) | CPU time of a change, ms | memory of both, MB |\n\
+         | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
     );
     for row in rows {
         let _ = writeln!(
             text,
-            "| {} | {:.0} | {:.1} | {:.1} | {:.1} | {:.1} ({:.1}) | {:.2} ({:.2}) | {:.2} ({:.2}) | {:.1} | {} |",
+            "| {} | {:.0} | {:.1} | {:.1} | {:.1} | {:.1} ({:.1}) | {:.2} ({:.2}) | {:.2} ({:.2}) | {:.1} ({:.1}) | {:.2} | {} |",
             row.size,
             ms(row.from_manifests),
             ms(row.parsing),
@@ -41,7 +41,9 @@ pub(super) fn table(rows: &[Row]) -> String {
             ms(share(&row.object_changes, 0.99)),
             ms(share(&row.traffic.changes, 0.5)),
             ms(share(&row.traffic.changes, 0.99)),
-            row.traffic.loss(),
+            row.traffic.loss().0,
+            row.traffic.loss().1,
+            ms(row.traffic.cost()),
             row.memory.iter().sum::<u64>() / 1_000_000,
         );
     }

@@ -31,7 +31,7 @@ fn wrong_manifests_are_told_and_the_rest_works() -> Result<()> {
         (
             "overlap-2",
             service("younger", "2021-01-01T00:00:00Z", 80),
-            vec!["younger in overlap-2.yaml", "default/older"],
+            vec!["younger in overlap-2.yaml:1:", "default/older"],
         ),
         ("port-0", service("none", "2021-01-01T00:00:00Z", 0), vec!["port-0.yaml", "port"]),
         ("port-70000", service("large", "2021-01-01T00:00:00Z", 70_000), vec!["port-70000.yaml", "port"]),
@@ -40,7 +40,7 @@ fn wrong_manifests_are_told_and_the_rest_works() -> Result<()> {
         (
             "unknown",
             slice("nobody", "nobody-1", "10.244.1.9"),
-            vec!["nobody-1 in unknown.yaml", "no Service default/nobody"],
+            vec!["nobody-1 in unknown.yaml:1:", "no Service default/nobody"],
         ),
         ("no-kind", "a: 1\nb: 2\n".to_owned(), vec!["no-kind.yaml", "apiVersion and kind"]),
         ("long", "this is: no manifest\n".repeat(LINES), vec!["long.yaml"]),

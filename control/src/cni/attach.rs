@@ -103,6 +103,7 @@ impl Server {
                     let address = attachment.address;
                     return Err(CniError::from(IpamError::Duplicate { address, owner: asking }));
                 }
+                store.check_host_link(&asking)?;
                 store.check_host_ports(&asking, &host_ports)?;
                 Ok(store.all().map(|attachment| attachment.address).collect())
             })

@@ -24,7 +24,7 @@ impl Server {
     /// Detaches every pod of this network that is not among the valid ones, and goes on when one cannot be.
     pub(super) async fn collect(&self, config: &NetworkConfig) -> Result<(), CniError> {
         let listed = config.valid_attachments()?;
-        let valid: BTreeSet<_> =
+        let mut valid: BTreeSet<_> =
             listed.into_iter().map(|a| Owner { container_id: a.container_id, ifname: a.ifname }).collect();
         let network = config.name.clone();
         let attached: Vec<_> = self
@@ -35,6 +35,8 @@ impl Server {
             let _turn = self.turns.take(owner).await;
             outcome = outcome.and(self.tear_down(owner, &config.name).await);
         }
+        // One that is being attached has its address already, and the runtime does not know of it yet.
+        valid.extend(self.turns.busy());
         let reservations = self.pool(&config.name, move |pool| pool.retain(&valid)).await?;
         outcome.and(Ok(reservations?)).and(self.remove_orphans().await)
     }
@@ -56,7 +58,9 @@ impl Server {
     pub(super) async fn tear_down(&self, owner: &Owner, network: &str) -> Result<(), CniError> {
         let gone = owner.clone();
         let withdrawn = self.store(move |store| store.withdraw(&gone)).await?;
-        if let Some(attachment) = withdrawn
+        // The list's name may be another now than when the pod was attached.
+        let network = withdrawn.as_ref().map_or(network, |attachment| &attachment.network).to_owned();
+        if let Some(attachment) = &withdrawn
             && let Err(e) = self.gate.wait_port_gone(attachment.port, PORT_PATIENCE).await
         {
             debug!("{}: {e}; its link is removed all the same", attachment.label);
@@ -67,6 +71,6 @@ impl Server {
         link?;
         record?;
         let gone = owner.clone();
-        Ok(self.pool(network, move |pool| pool.release(&gone)).await??)
+        Ok(self.pool(&network, move |pool| pool.release(&gone)).await??)
     }
 }

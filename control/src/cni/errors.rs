@@ -29,6 +29,7 @@ impl From<StoreError> for CniError {
         let code = match error {
             StoreError::Io { .. } => ErrorCode::IO_FAILURE,
             StoreError::HostPortTaken { .. } => ErrorCode::HOST_PORT_TAKEN,
+            StoreError::LinkTaken { .. } => ErrorCode::ATTACH_FAILED,
             StoreError::AddressTaken { .. } => ErrorCode::TRY_AGAIN_LATER,
         };
         Self::new(code, error.to_string())

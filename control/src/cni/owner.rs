@@ -26,7 +26,7 @@ impl Owner {
     }
 
     /// Name of the link's end on the host: "hr" and 12 hexadecimal digits, always the same for one owner. With 48 bits, two
-    /// of 250 pods share a name once in 10^10 nodes; the kernel refuses the second one.
+    /// of 250 pods share a name once in 10^10 nodes; the second one is refused.
     pub(crate) fn host_link(&self) -> String {
         let hash = fnv1a(self.container_id.bytes().chain([0]).chain(self.ifname.bytes()));
         format!("hr{:012x}", (hash >> 48) ^ (hash & 0xffff_ffff_ffff))

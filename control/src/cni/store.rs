@@ -51,6 +51,14 @@ pub(crate) enum StoreError {
         /// Whose that is.
         holder: String,
     },
+    /// Names of links are short: two owners may come to the same.
+    #[error("link {link} belongs to pod {holder} already; delete this pod, its successor gets another name")]
+    LinkTaken {
+        /// The link.
+        link: String,
+        /// Whose it is.
+        holder: String,
+    },
     /// Two networks share the node's range.
     #[error("address {address} has been given to pod {holder} meanwhile")]
     AddressTaken {
@@ -112,6 +120,18 @@ impl Store {
         self.live.insert(attachment.owner.clone(), attachment);
         self.publish();
         Ok(())
+    }
+
+    /// Whether the link that `owner` would get belongs to nobody else.
+    ///
+    /// # Errors
+    /// [`StoreError::LinkTaken`].
+    pub(crate) fn check_host_link(&self, owner: &Owner) -> Result<(), StoreError> {
+        let link = owner.host_link();
+        match self.others(owner).find(|other| other.host_link == link) {
+            Some(other) => Err(StoreError::LinkTaken { link, holder: other.label.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// Whether `owner` may have these ports of the node.
@@ -273,6 +293,19 @@ mod tests {
         assert_eq!(store.all().count(), 1);
         store.insert(with(mapping(None, PortProtocol::Udp))).unwrap();
         store.insert(with(mapping(Some("192.0.2.2"), PortProtocol::Tcp))).unwrap();
+    }
+
+    #[test]
+    fn a_link_of_another_pod_is_never_taken_for_ones_own() {
+        let dir = TempDir::new().unwrap();
+        let mut store = Store::open(dir.path(), watch::channel(None).0).unwrap();
+        let asking = Owner { container_id: "b".to_owned(), ifname: "eth0".to_owned() };
+        store.insert(attachment("a", PortId::new(1).unwrap())).unwrap();
+        store.check_host_link(&asking).unwrap();
+        store
+            .insert(Attachment { host_link: asking.host_link(), ..attachment("c", PortId::new(2).unwrap()) })
+            .unwrap();
+        assert!(matches!(store.check_host_link(&asking).unwrap_err(), StoreError::LinkTaken { .. }));
     }
 
     #[test]

@@ -222,6 +222,13 @@ fn del_succeeds_whatever_is_left() {
     node.del("link-gone", &pod).unwrap();
     node.assert_clean(&running);
 
+    node.add("list-renamed", &pod).unwrap();
+    let mut config = node.config();
+    config["name"] = "renamed".into();
+    let del = Call { verb: "DEL", id: "list-renamed", netns: pod.path(), args: "", config };
+    node.call(&del).unwrap();
+    node.assert_clean(&running);
+
     node.add("record-gone", &pod).unwrap();
     fs::remove_dir_all(node.state("attachments")).unwrap();
     node.del("record-gone", &pod).unwrap();

@@ -4,16 +4,17 @@
 //! Healthy means that the dataplane has what the objects say, or that the first change it lacks is younger than
 //! [`LATE`]. Unlike kube-proxy's, the first state counts too: a node whose dataplane never came must not get traffic.
 
+mod addresses;
 mod answer;
 mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headrace_api::state::Settings;
+use ipnetwork::IpNetwork;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -29,14 +30,16 @@ use crate::report::Reports;
 const LATE: Duration = Duration::from_secs(60);
 /// How often a port is tried again that somebody else has.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often the node's addresses are looked at again.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// What the objects say about who may send traffic here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Serving {
     /// Whether the node stays.
     pub node_eligible: bool,
-    /// Where health checks of Services are answered.
-    pub addresses: BTreeSet<IpAddr>,
+    /// Health checks of Services are answered at the node's addresses in these ranges.
+    pub ranges: Vec<IpNetwork>,
     /// The Services that have one.
     pub checks: HealthChecks,
 }
@@ -46,15 +49,6 @@ pub struct Serving {
 pub struct Health {
     sync: SyncWatch,
     serving: watch::Receiver<Serving>,
-}
-
-/// Where the node answers health checks: its addresses in the NodePort ranges, or all when a range is everything.
-pub fn addresses(settings: &Settings) -> BTreeSet<IpAddr> {
-    if settings.node_port_ranges.iter().any(|r| r.prefix() == 0) {
-        return BTreeSet::from([Ipv4Addr::UNSPECIFIED.into()]);
-    }
-    let answers = |address: &&IpAddr| settings.node_port_ranges.iter().any(|r| r.contains(**address));
-    settings.node_addresses.iter().filter(answers).copied().collect()
 }
 
 impl Health {
@@ -84,7 +78,9 @@ impl Health {
         let mut running: BTreeMap<(SocketAddr, ObjectName), JoinHandle<()>> = BTreeMap::new();
         let mut problems: BTreeSet<String> = BTreeSet::new();
         loop {
-            let wanted = wanted(&self.serving.borrow_and_update());
+            let serving = self.serving.borrow_and_update().clone();
+            let (addresses, fault) = addresses::of(&serving.ranges).await;
+            let wanted = wanted(&serving.checks, &addresses);
             running.retain(|key, task| {
                 let stays = wanted.contains(key);
                 if !stays {
@@ -92,7 +88,7 @@ impl Health {
                 }
                 stays
             });
-            let mut failed = BTreeSet::new();
+            let mut failed: BTreeSet<String> = fault.into_iter().collect();
             for key in wanted.into_iter().filter(|key| !running.contains_key(key)).collect::<Vec<_>>() {
                 match TcpListener::bind(key.0).await {
                     Ok(listener) => drop(running.insert(key.clone(), self.spawn(listener, key.1))),
@@ -104,7 +100,8 @@ impl Health {
                 reports.set("health checks", failed.iter());
             }
             problems = failed;
-            self.next_change(!problems.is_empty()).await;
+            let patience = if problems.is_empty() { LOOK } else { RETRY };
+            self.next_change(patience).await;
         }
     }
 
@@ -114,24 +111,23 @@ impl Health {
         tokio::spawn(server::serve(listener, Arc::new(answer)))
     }
 
-    /// Waits for other Services or, where something is to be tried again, not for long.
-    async fn next_change(&mut self, soon: bool) {
+    /// Waits for other Services, at most so long.
+    async fn next_change(&mut self, patience: Duration) {
         let changed = async {
             if self.serving.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         };
-        let patience = if soon { RETRY } else { Duration::MAX };
         let _ = timeout(patience, changed).await;
     }
 }
 
-fn wanted(serving: &Serving) -> BTreeSet<(SocketAddr, ObjectName)> {
+fn wanted(checks: &HealthChecks, addresses: &BTreeSet<IpAddr>) -> BTreeSet<(SocketAddr, ObjectName)> {
     let of_service = |(name, check): (&ObjectName, &crate::desired::HealthCheck)| {
         let at = |ip: &IpAddr| (SocketAddr::new(*ip, check.port.get()), name.clone());
-        serving.addresses.iter().map(at).collect::<Vec<_>>()
+        addresses.iter().map(at).collect::<Vec<_>>()
     };
-    serving.checks.iter().flat_map(of_service).collect()
+    checks.iter().flat_map(of_service).collect()
 }
 
 fn cannot_listen(service: &ObjectName, address: SocketAddr, error: &std::io::Error) -> String {

@@ -1,3 +1,4 @@
+use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 use std::time::SystemTime;
 
@@ -99,6 +100,20 @@ async fn a_service_is_asked_at_its_own_port_while_it_has_one() {
 }
 
 #[tokio::test]
+async fn a_range_means_the_addresses_of_the_node_in_it() {
+    let of = async |ranges: &[&str]| {
+        let ranges: Vec<IpNetwork> = ranges.iter().map(|range| range.parse().unwrap()).collect();
+        let (addresses, fault) = addresses::of(&ranges).await;
+        assert_eq!(fault, None);
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    // 127.0.0.0/8 is on every node's loopback device, as 127.0.0.1; nobody has an address for documentation.
+    assert_eq!(of(&["127.0.0.0/8", "198.51.100.0/24"]).await, ["127.0.0.1"]);
+    assert_eq!(of(&["192.0.2.1/32"]).await, ["192.0.2.1"], "the primary one, whoever has it");
+    assert_eq!(of(&["127.0.0.0/8", "0.0.0.0/0"]).await, ["0.0.0.0"]);
+}
+
+#[tokio::test]
 async fn a_port_that_is_taken_is_reported_and_keeps_no_other_back() {
     let rig = Rig::start().await;
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -143,7 +158,7 @@ impl Rig {
     async fn start() -> Self {
         let serving = Serving {
             node_eligible: true,
-            addresses: BTreeSet::from([Ipv4Addr::LOCALHOST.into()]),
+            ranges: vec!["127.0.0.1/32".parse().unwrap()],
             checks: HealthChecks::new(),
         };
         let (sync, sync_watch) = watch::channel(SyncState::default());

@@ -157,6 +157,17 @@ impl Rtnl {
             .collect())
     }
 
+    /// IPv4 addresses of all links.
+    pub(crate) async fn local_addresses(&self) -> Result<Vec<IpAddr>, RtnlError> {
+        let request = self.handle.address().get();
+        let messages = self.dump(|| request.execute(), || "listing the node's addresses".to_owned()).await?;
+        let local = |attribute: &AddressAttribute| match attribute {
+            AddressAttribute::Local(address @ IpAddr::V4(_)) => Some(*address),
+            _ => None,
+        };
+        Ok(messages.iter().flat_map(|m| m.attributes.iter().filter_map(local)).collect())
+    }
+
     /// Adds an address; one that is there already is fine.
     pub(crate) async fn add_address(&self, link: &Link, address: Ipv4Network) -> Result<(), RtnlError> {
         let request = self.handle.address().add(link.index, IpAddr::V4(address.ip()), address.prefix());

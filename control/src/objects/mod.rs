@@ -84,17 +84,17 @@ pub struct Metadata {
     /// Where a watch of the API server is; the source takes it out, since it says nothing about the object.
     #[serde(default)]
     pub resource_version: Option<String>,
-    /// The manifest that it stands in.
+    /// The manifest that it stands in, and the line where its document begins: "web.yaml:12".
     #[serde(skip)]
     pub origin: Option<Arc<str>>,
 }
 
 impl Metadata {
-    /// What an object is called where something is wrong with it: "Service default/web in web.yaml".
+    /// What an object is called where something is wrong with it: "Service default/web in web.yaml:12".
     pub fn title(&self, kind: &str) -> String {
         let name = self.object_name();
         match &self.origin {
-            Some(file) => format!("{kind} {name} in {file}"),
+            Some(place) => format!("{kind} {name} in {place}"),
             None => format!("{kind} {name}"),
         }
     }

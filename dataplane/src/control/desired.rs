@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use headrace_api::state::{Change, Key, Peer, Port, PortId, Refusal, Resource, Service, Settings};
@@ -39,6 +40,8 @@ pub struct Diff {
     pub peers: bool,
     /// Ports that are others, new, or gone.
     pub ports: BTreeSet<PortId>,
+    /// Addresses of ports that are gone.
+    pub left: Vec<IpAddr>,
     /// Services that are others, new, or gone.
     pub services: Vec<ServiceChange>,
 }
@@ -231,9 +234,9 @@ impl Desired {
             (Owner::Port(id), wanted) => {
                 diff.ports.insert(id);
                 match wanted {
-                    Some(Resource::Port(port)) => self.ports.insert(id, port),
-                    _ => self.ports.remove(&id),
-                };
+                    Some(Resource::Port(port)) => drop(self.ports.insert(id, port)),
+                    _ => diff.left.extend(self.ports.remove(&id).into_iter().flat_map(|port| port.addresses)),
+                }
             }
             (Owner::Peer(name), wanted) => {
                 diff.peers = true;

@@ -5,6 +5,7 @@
 //! Services alone goes straight to the tables, and where its frontends are others, to the uplink and the node's rules.
 
 mod frontends;
+mod left;
 mod requests;
 mod snat;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use crate::tables::build::{KernelFacts, Wanted};
 use crate::worker::Shared;
 
 use frontends::Served;
+use left::Left;
 
 /// How often things are looked after that nobody tells of.
 const TICK: Duration = Duration::from_secs(2);
@@ -111,6 +113,7 @@ pub struct Reconciler {
     publisher: Publisher,
     node_rules: NodeRules,
     served: Served,
+    left: Left,
     resolver: Resolver,
     asked: Asked,
     listening: BTreeSet<u16>,
@@ -150,6 +153,7 @@ impl Reconciler {
             publisher: Publisher::new(Arc::clone(&flows.shared)),
             node_rules: NodeRules::start(kernel.handle().clone()),
             served: Served::default(),
+            left: Left::default(),
             resolver: Resolver::new(),
             asked: Asked::default(),
             listening: BTreeSet::new(),
@@ -255,6 +259,7 @@ impl Reconciler {
     async fn tick(&mut self) {
         self.ticks += 1;
         self.forget_left_frontends();
+        self.end_connections_of_left_pods();
         let known = &self.facts.neighbors;
         let mut changed = self.asked.expire(|host| known.contains_key(&host));
         if self.ticks.is_multiple_of(TICKS_PER_LISTENING) {

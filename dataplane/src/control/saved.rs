@@ -2,8 +2,8 @@
 //!
 //! The file is a `SyncRequest` with a snapshot, checked like any other when it is read. It is written to a new file that
 //! then takes the old one's name, a moment after a change, so that a burst of changes costs one writing. That is done on a
-//! thread of its own, which takes a small share of a core however fast changes come: ten thousand Services take as long to
-//! write as many changes to carry out.
+//! thread of its own, behind everybody else, which takes a small share of a core however fast changes come: ten thousand
+//! Services take as long to write as many changes to carry out.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use std::time::Duration;
 use headrace_api::state::{Change, Generation, Resource, Service};
 use headrace_api::{API_VERSION, check, proto};
 use prost::Message;
-use tokio::task::JoinHandle;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::desired::Resources;
@@ -21,8 +22,10 @@ pub(super) const FILE: &str = "state.pb";
 
 /// How long after a change the state is written.
 const DELAY: Duration = Duration::from_millis(200);
-/// Of so much time, the writer writes a part of one.
+/// Of so much time, the writer works a part of one.
 const SHARE: u32 = 100;
+/// Added to the writer's nice(2) value: packets and changes go before it.
+const LOWEST: i32 = 19;
 
 /// The state could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -39,9 +42,11 @@ pub struct Saved {
     due: Option<Instant>,
     /// From a change to the writing.
     delay: Duration,
-    /// Gives the time that it took.
-    writer: Option<JoinHandle<Result<Duration, SaveError>>>,
+    /// Gives the CPU time that it took.
+    writer: Option<Writer>,
 }
+
+type Writer = oneshot::Receiver<io::Result<Duration>>;
 
 impl Saved {
     /// The file of a run directory.
@@ -80,12 +85,7 @@ impl Saved {
     /// Begins to write the state, if it changed.
     pub fn write(&mut self, generation: Generation, resources: impl FnOnce() -> Resources) {
         if self.writer.is_none() && self.due.take().is_some() {
-            let (path, resources) = (self.path.clone(), resources());
-            self.writer = Some(tokio::task::spawn_blocking(move || {
-                let begin = Instant::now();
-                let written = replace(&path, generation, &resources);
-                written.map(|()| begin.elapsed()).map_err(|source| SaveError { path, source })
-            }));
+            self.writer = Some(start(self.path.clone(), generation, resources()));
         }
     }
 
@@ -97,10 +97,8 @@ impl Saved {
         let Some(writer) = &mut self.writer else { return std::future::pending().await };
         let end = writer.await;
         self.writer = None;
-        let took = match end {
-            Ok(took) => took?,
-            Err(error) => return Err(SaveError { path: self.path.clone(), source: error.into() }),
-        };
+        let took = end.unwrap_or_else(|_| Err(io::Error::other("the writer ended without a result")));
+        let took = took.map_err(|source| SaveError { path: self.path.clone(), source })?;
         self.delay = DELAY.max(took * SHARE);
         Ok(())
     }
@@ -123,6 +121,28 @@ impl Saved {
             None => Ok(()),
         }
     }
+}
+
+/// Writes on a thread of its own.
+fn start(path: PathBuf, generation: Generation, resources: Resources) -> Writer {
+    let (end, writer) = oneshot::channel();
+    let write = move || {
+        // nice(2) is of the calling thread on Linux. Without it writing only costs more.
+        let _ = rustix::process::nice(LOWEST);
+        let written = replace(&path, generation, &resources);
+        // Nobody waits for it any more when the process ends.
+        let _ = end.send(written.map(|()| thread_time()));
+    };
+    if let Err(error) = std::thread::Builder::new().name("state-writer".into()).spawn(write) {
+        tracing::warn!("no thread to save the state: {error}");
+    }
+    writer
+}
+
+/// CPU time of the calling thread since it began.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 fn replace(path: &Path, generation: Generation, resources: &Resources) -> io::Result<()> {

@@ -1,4 +1,7 @@
-//! Flows that have been idle for too long go, a few buckets at a time.
+//! Flows that have been idle for too long go, a few buckets at a time; and those of pods that are gone, all at once.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use headrace_flowmap::{Cursor, Entry, Sweep};
 use headrace_wire::ipv4::Protocol;
@@ -25,6 +28,26 @@ impl Expiry {
             if due(flows, entry, now) { Sweep::Remove } else { Sweep::Keep }
         });
         clients + ended
+    }
+}
+
+impl Flows {
+    /// Ends every connection that has one of these addresses at an end, translated or not. Goes through the whole table, so
+    /// not for a worker. Returns how many entries went.
+    pub fn end_of(&self, gone: &BTreeSet<Ipv4Addr>) -> usize {
+        self.map.sweep(&mut Cursor::default(), self.map.buckets(), |entry| {
+            let Some(key) = FlowKey::unpack(&entry.key) else { return Sweep::Remove };
+            let flow = Flow::unpack(entry.slot, entry.value);
+            let ends = [key.tuple.src, key.tuple.dst, flow.rewrite.src, flow.rewrite.dst];
+            if !ends.iter().any(|end| gone.contains(end)) {
+                return Sweep::Keep;
+            }
+            if key.kind == Kind::Ports {
+                self.note(Event::Ended, &key, &flow, entry.last_seen);
+                self.map.remove_key(&flow.partner_key(&key).pack());
+            }
+            Sweep::Remove
+        })
     }
 }
 

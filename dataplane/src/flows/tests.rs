@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Barrier;
 
@@ -337,6 +338,24 @@ fn a_connection_ends_when_both_directions_were_idle() {
     assert_eq!(flows.map().len(), 2);
     assert!(expire(NOW + 29 + 120) > 0);
     assert!(flows.map().is_empty());
+}
+
+#[test]
+fn connections_of_an_address_that_is_gone_end_whole_and_no_others() {
+    let flows = flows(256);
+    let translated = key(OTHER_POD, 1, Ipv4Addr::new(10, 96, 0, 1), 80);
+    let to_pod = Connection { rewrite: Rewrite { dst: POD, ..translated.tuple }, ..plain(translated) };
+    let others = plain(key(OTHER_POD, 2, SERVER, 80));
+    for connection in [&plain(key(POD, 1, SERVER, 80)), &plain(key(SERVER, 9, POD, 80)), &to_pod, &others] {
+        connect(&flows, connection).unwrap();
+    }
+    assert_eq!(flows.map().len(), 8);
+    // One of both entries is removed with the other.
+    assert_eq!(flows.end_of(&BTreeSet::from([POD])), 3);
+    assert_eq!(flows.map().len(), 2);
+    assert!(find(&flows, &others.key).is_some());
+    assert_paired(&flows);
+    assert_eq!(flows.end_of(&BTreeSet::from([POD])), 0);
 }
 
 #[test]

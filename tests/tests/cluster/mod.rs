@@ -1,12 +1,13 @@
 //! A real cluster: Kubernetes with two nodes, Headrace installed as its users install it, and ordinary workloads.
 //!
 //! Starting one costs half a minute, so there is one for all, and checks follow each other: first what works, then what
-//! goes wrong, at last what is left over.
+//! goes wrong, what is left over, at last the removal.
 
 mod failures;
 mod leaks;
 mod operation;
 mod reach;
+mod removal;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
@@ -42,6 +43,7 @@ fn a_cluster_runs_ordinary_workloads() -> Result<()> {
         failures::check(&mut cluster, &mut findings);
         leaks::check(&cluster, &mut findings);
         findings.check("frames", ledgers(&cluster));
+        removal::check(&cluster, &mut findings);
     }
     let told = findings.end();
     if told.is_err() {

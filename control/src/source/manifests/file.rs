@@ -35,6 +35,8 @@ pub(super) type Named = (Arc<Key>, Object);
 /// What a document holds.
 struct Piece {
     hash: u64,
+    /// Where it begins in the file.
+    line: usize,
     objects: Vec<Named>,
     /// With a fault, it is read anew every time: the line changes.
     faulty: bool,
@@ -102,18 +104,26 @@ impl File {
             new.iter().copied().zip(parse_all(path, &documents, &new)).collect();
         self.pieces.clear();
         for (i, hash) in hashes.into_iter().enumerate() {
+            let line = documents[i].line();
             let piece = match parsed.remove(&i) {
-                None => Piece { hash, objects: known.remove(&hash).unwrap_or_default(), faulty: false },
+                None => {
+                    let (before, mut objects) = known.remove(&hash).unwrap_or_default();
+                    if before != line {
+                        let place = documents[i].place(path);
+                        objects.iter_mut().for_each(|(_, object)| object.stands_at(&place));
+                    }
+                    Piece { hash, line, objects, faulty: false }
+                }
                 Some(Ok(Parsed { objects, skipped: kinds })) => {
                     kinds.into_iter().for_each(&mut *skipped);
                     let named = |o: Object| (Arc::new(o.key()), o);
-                    Piece { hash, objects: objects.into_iter().map(named).collect(), faulty: false }
+                    Piece { hash, line, objects: objects.into_iter().map(named).collect(), faulty: false }
                 }
                 Some(Err(e)) => {
                     self.problems.push(format!(
                         "{e}; the file's other objects are in force, and its former ones stay"
                     ));
-                    Piece { hash, objects: Vec::new(), faulty: true }
+                    Piece { hash, line, objects: Vec::new(), faulty: true }
                 }
             };
             self.pieces.push(piece);
@@ -127,10 +137,11 @@ impl File {
         );
     }
 
-    /// What the documents of the last reading held, by their text. One that stands there twice counts once from now on.
-    fn known(&mut self) -> HashMap<u64, Vec<Named>> {
+    /// What the documents of the last reading held and their lines, by their text. One that stands there twice counts once
+    /// from now on.
+    fn known(&mut self) -> HashMap<u64, (usize, Vec<Named>)> {
         let good = self.pieces.drain(..).filter(|p| !p.faulty);
-        good.map(|p| (p.hash, p.objects)).collect()
+        good.map(|p| (p.hash, (p.line, p.objects))).collect()
     }
 
     /// With a fault in the file, former objects that are not in it any more stay.

@@ -77,17 +77,15 @@ impl Object {
         }
     }
 
-    /// Remembers the manifest; nobody else has the object yet.
-    fn stands_in(&mut self, file: &Arc<str>) {
+    /// Remembers where it stands; one that others have too becomes another object.
+    pub(super) fn stands_at(&mut self, place: &Arc<str>) {
         let metadata = match self {
-            Self::Node(o) => Arc::get_mut(o).map(|o| &mut o.metadata),
-            Self::Service(o) => Arc::get_mut(o).map(|o| &mut o.metadata),
-            Self::EndpointSlice(o) => Arc::get_mut(o).map(|o| &mut o.metadata),
-            Self::ServiceCidr(o) => Arc::get_mut(o).map(|o| &mut o.metadata),
+            Self::Node(o) => &mut Arc::make_mut(o).metadata,
+            Self::Service(o) => &mut Arc::make_mut(o).metadata,
+            Self::EndpointSlice(o) => &mut Arc::make_mut(o).metadata,
+            Self::ServiceCidr(o) => &mut Arc::make_mut(o).metadata,
         };
-        if let Some(metadata) = metadata {
-            metadata.origin = Some(Arc::clone(file));
-        }
+        metadata.origin = Some(Arc::clone(place));
     }
 
     /// Puts it where it belongs, in place of one of the same name. The difference between two sets is found by their
@@ -187,9 +185,20 @@ impl Document<'_> {
             let in_place = "\n".repeat(self.lines_before) + self.text;
             read(path, &in_place, self.lines_before).err().unwrap_or(error)
         })?;
-        let file: Arc<str> = path.file_name().unwrap_or_default().to_string_lossy().into();
-        parsed.objects.iter_mut().for_each(|object| object.stands_in(&file));
+        let place = self.place(path);
+        parsed.objects.iter_mut().for_each(|object| object.stands_at(&place));
         Ok(parsed)
+    }
+
+    /// The line of the file with its first word, counted from 1.
+    pub(super) fn line(self) -> usize {
+        let says_nothing = |line: &&str| line.is_empty() || line.starts_with('#') || line.starts_with("---");
+        self.lines_before + self.text.lines().map(str::trim).take_while(says_nothing).count() + 1
+    }
+
+    /// Where it stands, for people: "web.yaml:12".
+    pub(super) fn place(self, path: &Path) -> Arc<str> {
+        format!("{}:{}", path.file_name().unwrap_or_default().to_string_lossy(), self.line()).into()
     }
 }
 

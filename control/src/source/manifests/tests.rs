@@ -201,11 +201,31 @@ async fn what_has_not_changed_in_a_large_file_stays_the_same_object() {
     dir.write("all.yaml", &file("10.96.0.2"));
     dir.expect("all are read", |o| o.services.len() == 501).await;
     let before = dir.latest();
-    dir.write("all.yaml", &format!("# one line more\n{}", file("10.96.0.3")));
+    dir.write("all.yaml", &file("10.96.0.3"));
     dir.expect("one changes", |o| cluster_ip(o, "last") == Some("10.96.0.3")).await;
     let after = dir.latest();
     let same = |name: &ObjectName| Arc::ptr_eq(&before.services[name], &after.services[name]);
-    assert_eq!(before.services.keys().filter(|name| !same(name)).count(), 2, "the first and the last");
+    assert_eq!(before.services.keys().filter(|name| !same(name)).count(), 1, "the last");
+}
+
+#[tokio::test]
+async fn objects_know_their_line_also_when_it_moves() {
+    let mut dir = Followed::start().await;
+    let place = |o: &Objects, name: &str| {
+        let name = ObjectName { namespace: "default".into(), name: name.into() };
+        o.services.get(&name)?.metadata.origin.as_deref().map(ToOwned::to_owned)
+    };
+    let (one, two) = (service("one", "10.96.0.1"), service("two", "10.96.0.2"));
+    let lines = one.lines().count();
+    dir.write("all.yaml", &format!("{one}---\n# The second\n\n{two}"));
+    let second = format!("all.yaml:{}", lines + 4);
+    dir.expect("where they stand", |o| {
+        place(o, "one").as_deref() == Some("all.yaml:1") && place(o, "two").as_ref() == Some(&second)
+    })
+    .await;
+    dir.write("all.yaml", &format!("{one}---\n---\n# The second\n\n{two}"));
+    let second = format!("all.yaml:{}", lines + 5);
+    dir.expect("one moves", |o| place(o, "two").as_ref() == Some(&second)).await;
 }
 
 #[test]

@@ -56,6 +56,7 @@ impl Reconciler {
             return;
         }
         self.saved.touch();
+        self.left.add(&diff.left);
         if diff.settings || !diff.ports.is_empty() {
             self.reserve_ports();
         }
