@@ -1,8 +1,7 @@
 //! The worker: one thread on one core, its own queues on every port, its own memory, one loop.
 //!
 //! ```text
-//! turn: for each port  receive a burst, lend chunks again, run the pipeline, queue what leaves
-//!       then           flush every port that has something queued
+//! turn: for each port  receive a burst, lend chunks again, run the pipeline, queue what leaves, flush
 //! now and then:        expire flows, publish the ledger, carry out commands, sleep when nothing happens
 //! ```
 //!
@@ -156,6 +155,7 @@ impl Worker {
             for (index, frame) in answers.drain(..) {
                 ports.transmit(index, cx.pools, frame, cx.stats);
             }
+            ports.flush(cx.pools);
         }
         let pending = ports.flush(pools);
         stats.turn_ends(frames);

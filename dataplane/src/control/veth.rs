@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use headrace_xsk::packet::{PacketError, PacketSocket};
-use headrace_xsk::program::{Attached, GuardProgram, PodProgram, ProgramError};
+use headrace_xsk::program::{Attached, GuardProgram, LanesProgram, PodProgram, ProgramError};
 use headrace_xsk::{AreaHandle, Granted, Mode, SocketConfig};
 
 use super::kernel::{Link, View};
@@ -79,6 +79,7 @@ pub struct Veths {
     choice: PodDriver,
     xdp: PodProgram,
     guard: GuardProgram,
+    lanes: LanesProgram,
 }
 
 impl Veths {
@@ -89,7 +90,8 @@ impl Veths {
     pub fn new(pins: &Path, workers: u32, choice: PodDriver) -> Result<Self, ProgramError> {
         let xdp = PodProgram::load_or_take_over(pins, workers.max(QUEUES))?;
         let guard = GuardProgram::load_or_take_over(pins)?;
-        Ok(Self { choice, xdp, guard })
+        let lanes = LanesProgram::load()?;
+        Ok(Self { choice, xdp, guard, lanes })
     }
 
     /// Opens a device for all workers.
@@ -136,10 +138,15 @@ impl Veths {
         // It sees frames before packet sockets do.
         self.xdp.detach(link.index);
         let areas: Vec<&AreaHandle> = workers.areas(AreaId::Pods).collect();
-        let sockets =
-            PacketSocket::open(&areas, link.index, PacketPort::chunks(superframes), HEADROOM, None)?;
+        let sockets = PacketSocket::open_lanes(
+            &areas,
+            link.index,
+            PacketPort::chunks(superframes),
+            HEADROOM,
+            &self.lanes,
+        )?;
         let queues = sockets.len() as u32;
-        let half = |socket| Half::of(PacketPort::new(index, socket, superframes));
+        let half = |lanes| Half::of(PacketPort::new(index, lanes, superframes));
         let counters = workers.attach(index, sockets.into_iter().map(half));
         Ok(Opened { driver: Driver::Packet { why }, queues, superframes, counters, problem: None })
     }

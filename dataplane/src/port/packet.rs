@@ -3,6 +3,9 @@
 //! Checksum state and segment size travel beside the frame (virtio-net header), so nobody on this node completes or
 //! verifies a sum of a packet that stays here. Receiving and sending are one system call a burst. Chunks are lent by need:
 //! an idle port keeps enough for two frames, a busy one for [`MESSAGES`].
+//!
+//! Flows that send little have a socket of their own, which is asked first: a request does not wait behind bulk. Of bulk so
+//! much is taken at a time as does not keep the others waiting long.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -10,9 +13,9 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use headrace_wire::Header;
 use headrace_wire::tcp::{self, TcpFlags, TcpHeader};
-use headrace_xsk::packet::{MESSAGES, PacketSocket, VnetHeader};
+use headrace_xsk::packet::{Lanes, MESSAGES, PacketSocket, VnetHeader};
 
-use super::{BURST, Capabilities, LARGEST_GSO, Port, PortIndex, Received};
+use super::{Capabilities, LARGEST_GSO, Port, PortIndex, Received};
 use crate::frames::{AreaId, Checksum, Frame, MAX_CHUNKS, Piece, Pool};
 use crate::stats::PortCounters;
 
@@ -21,32 +24,39 @@ const IDLE: usize = 2;
 /// The part of an area's chunks that is left for idle ports and for frames on their way when busy ones take what they can.
 const RESERVE: usize = 4;
 
-/// One worker's socket on one device.
+/// Bytes of bulk that are taken at a time.
+const BULK: usize = 128 << 10;
+/// Turns in which light flows alone are asked while they have something: bulk needs a system call of its own.
+const LIGHT_TURNS: u8 = 8;
+
+/// One worker's sockets on one device.
 pub struct PacketPort {
     index: PortIndex,
     area: AreaId,
-    socket: PacketSocket,
+    light: Option<Inlet>,
+    bulk: Inlet,
+    light_turns: u8,
     capabilities: Capabilities,
-    /// Messages to keep chunks lent for.
-    slots: usize,
-    /// Whether frames came since the last [`Port::publish`].
-    busy: bool,
     counters: Arc<PortCounters>,
 }
 
+/// A socket that frames come by.
+struct Inlet {
+    socket: PacketSocket,
+    /// Messages to keep chunks lent for.
+    slots: usize,
+    /// Messages to take at a time, by the size that they had of late.
+    most: usize,
+    /// Whether frames came since the last [`Port::publish`].
+    busy: bool,
+}
+
 impl PacketPort {
-    /// Over an open socket whose chunks are those of the pods' area.
-    pub fn new(index: PortIndex, socket: PacketSocket, superframes: bool) -> Self {
+    /// Over open sockets whose chunks are those of the pods' area.
+    pub fn new(index: PortIndex, lanes: Lanes, superframes: bool) -> Self {
         let capabilities = Capabilities { superframes, partial_checksums: true, cuts_segments: false };
-        Self {
-            index,
-            area: AreaId::Pods,
-            socket,
-            capabilities,
-            slots: IDLE,
-            busy: false,
-            counters: Arc::default(),
-        }
+        let light = Some(Inlet::new(lanes.light));
+        Self { light, ..Self::over(index, AreaId::Pods, lanes.bulk, capabilities) }
     }
 
     /// Over an open socket of the uplink, whose chunks are those of the uplink's area. Frames that come are as large as the
@@ -54,8 +64,12 @@ impl PacketPort {
     /// fit the wire, or the kernel cuts them.
     pub fn of_uplink(socket: PacketSocket) -> Self {
         let capabilities = Capabilities { cuts_segments: true, ..Capabilities::default() };
-        let area = AreaId::Uplink;
-        Self { area, capabilities, ..Self::new(PortIndex::UPLINK, socket, false) }
+        Self::over(PortIndex::UPLINK, AreaId::Uplink, socket, capabilities)
+    }
+
+    fn over(index: PortIndex, area: AreaId, socket: PacketSocket, capabilities: Capabilities) -> Self {
+        let bulk = Inlet::new(socket);
+        Self { index, area, light: None, bulk, light_turns: 0, capabilities, counters: Arc::default() }
     }
 
     /// Chunks that a message is scattered over.
@@ -63,22 +77,79 @@ impl PacketPort {
         if superframes { MAX_CHUNKS } else { 1 }
     }
 
-    fn count_received(&self, frame: &Frame) {
-        self.counters.rx_frames.add(1);
-        self.counters.rx_bytes.add(frame.len() as u64);
-        if frame.chunks() > 1 {
-            self.counters.rx_superframes.add(1);
-        }
-    }
-
     /// Sends what is queued; returns whether something is left.
     fn send(&mut self, pool: &mut Pool) -> bool {
         self.counters.kicks.add(1);
-        let sent = self.socket.send(pool.area());
+        let sent = self.bulk.socket.send(pool.area());
         self.counters.tx_invalid.add(sent.refused.into());
         let index = self.index;
-        self.socket.reap(&mut |addr| pool.completed(addr, index));
+        self.bulk.socket.reap(&mut |addr| pool.completed(addr, index));
         sent.blocked
+    }
+
+    fn inlets(&mut self) -> impl Iterator<Item = &mut Inlet> {
+        self.light.iter_mut().chain(Some(&mut self.bulk))
+    }
+}
+
+impl Inlet {
+    fn new(socket: PacketSocket) -> Self {
+        Self { socket, slots: IDLE, most: MESSAGES, busy: false }
+    }
+
+    /// Takes frames; returns how many came.
+    fn receive(&mut self, pool: &mut Pool, received: &mut Received, counters: &PortCounters) -> usize {
+        let most = received.remaining_capacity().min(self.most);
+        let came = self.socket.receive(pool.area_mut(), most);
+        if came == 0 {
+            return 0;
+        }
+        self.busy = true;
+        if came >= self.slots {
+            self.slots = (self.slots * 2).min(MESSAGES);
+        }
+        let (before, mut bytes) = (received.len(), 0);
+        for slot in 0..came {
+            let mut chain: ArrayVec<Piece, MAX_CHUNKS> = ArrayVec::new();
+            let header = self.socket.take(slot, &mut |addr, len| {
+                let piece = pool.received(addr, len);
+                if chain.try_push(piece).is_err() {
+                    pool.give_back(piece);
+                }
+            });
+            let Some(header) = header else {
+                // Longer than its room, which only a device with another MTU than it was opened with gives.
+                counters.fill_ring_empty.add(1);
+                continue;
+            };
+            if let Some(mut frame) = pool.assemble(&chain) {
+                frame.segment = header.segment();
+                bytes += frame.len();
+                count_received(counters, &frame);
+                received.push(frame);
+            }
+        }
+        self.most = (BULK * came / bytes.max(1)).clamp(1, MESSAGES);
+        received.len() - before
+    }
+
+    fn replenish(&mut self, pool: &mut Pool, index: PortIndex) {
+        let scarce = pool.available() < pool.len() / RESERVE;
+        let slots = if scarce { IDLE } else { self.slots };
+        if self.socket.is_filled(slots) {
+            return;
+        }
+        let pool = std::cell::RefCell::new(pool);
+        let mut chunks = std::iter::from_fn(|| pool.borrow_mut().take_for_fill(index));
+        self.socket.fill(slots, &mut chunks, &mut |addr| pool.borrow_mut().untake(addr));
+    }
+}
+
+fn count_received(counters: &PortCounters, frame: &Frame) {
+    counters.rx_frames.add(1);
+    counters.rx_bytes.add(frame.len() as u64);
+    if frame.chunks() > 1 {
+        counters.rx_superframes.add(1);
     }
 }
 
@@ -92,53 +163,31 @@ impl Port for PacketPort {
     }
 
     fn receive(&mut self, pool: &mut Pool, received: &mut Received) -> usize {
-        let most = received.remaining_capacity().min(BURST);
-        let came = self.socket.receive(pool.area_mut(), most);
-        self.busy |= came > 0;
-        if came >= self.slots {
-            self.slots = (self.slots * 2).min(MESSAGES);
-        }
         let before = received.len();
-        for slot in 0..came {
-            let mut chain: ArrayVec<Piece, MAX_CHUNKS> = ArrayVec::new();
-            let header = self.socket.take(slot, &mut |addr, len| {
-                let piece = pool.received(addr, len);
-                if chain.try_push(piece).is_err() {
-                    pool.give_back(piece);
-                }
-            });
-            let Some(header) = header else {
-                // Longer than its room, which only a device with another MTU than it was opened with gives.
-                self.counters.fill_ring_empty.add(1);
-                continue;
-            };
-            if let Some(mut frame) = pool.assemble(&chain) {
-                frame.segment = header.segment();
-                self.count_received(&frame);
-                received.push(frame);
+        if let Some(light) = &mut self.light {
+            let came = light.receive(pool, received, &self.counters);
+            self.light_turns += 1;
+            if came > 0 && self.light_turns < LIGHT_TURNS {
+                return came;
             }
+            self.light_turns = 0;
         }
+        self.bulk.receive(pool, received, &self.counters);
         received.len() - before
     }
 
     fn replenish(&mut self, pool: &mut Pool) {
-        let scarce = pool.available() < pool.len() / RESERVE;
-        let slots = if scarce { IDLE } else { self.slots };
-        if self.socket.is_filled(slots) {
-            return;
-        }
-        let (index, pool) = (self.index, std::cell::RefCell::new(pool));
-        let mut chunks = std::iter::from_fn(|| pool.borrow_mut().take_for_fill(index));
-        self.socket.fill(slots, &mut chunks, &mut |addr| pool.borrow_mut().untake(addr));
+        let index = self.index;
+        self.inlets().for_each(|inlet| inlet.replenish(pool, index));
     }
 
     fn transmit(&mut self, pool: &mut Pool, frame: Frame) -> Result<(), Frame> {
         let header = vnet_header(pool, &frame);
         let pieces = || pool.pieces(&frame).map(|piece| (piece.addr.into(), piece.len));
-        if !self.socket.queue(header, pieces()) {
+        if !self.bulk.socket.queue(header, pieces()) {
             self.send(pool);
             let pieces = pool.pieces(&frame).map(|piece| (piece.addr.into(), piece.len));
-            if !self.socket.queue(header, pieces) {
+            if !self.bulk.socket.queue(header, pieces) {
                 return Err(frame);
             }
         }
@@ -152,11 +201,11 @@ impl Port for PacketPort {
     }
 
     fn flush(&mut self, pool: &mut Pool) -> bool {
-        self.socket.queued() > 0 && self.send(pool)
+        self.bulk.socket.queued() > 0 && self.send(pool)
     }
 
     fn readiness(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.socket.as_fd()]
+        self.light.iter().chain(Some(&self.bulk)).map(|inlet| inlet.socket.as_fd()).collect()
     }
 
     fn asks_the_kernel(&self) -> bool {
@@ -168,10 +217,13 @@ impl Port for PacketPort {
     }
 
     fn publish(&mut self) {
-        self.counters.rx_ring_full.add(self.socket.lost());
-        // A second without traffic: what is lent for more than a few frames goes back.
-        if !std::mem::take(&mut self.busy) {
-            self.slots = IDLE;
+        let counters = Arc::clone(&self.counters);
+        for inlet in self.inlets() {
+            counters.rx_ring_full.add(inlet.socket.lost());
+            // A second without traffic: what is lent for more than a few frames goes back.
+            if !std::mem::take(&mut inlet.busy) {
+                inlet.slots = IDLE;
+            }
         }
     }
 }

@@ -9,6 +9,8 @@ use crate::observe::Observer;
 #[derive(Default)]
 pub struct PortSet {
     slots: Vec<Option<Slot>>,
+    /// Ports with frames that are queued or were left over.
+    pending: Vec<PortIndex>,
 }
 
 struct Slot {
@@ -25,10 +27,13 @@ impl PortSet {
             self.slots.resize_with(slot + 1, || None);
         }
         self.slots[slot] = Some(Slot { port, pending: false });
+        // No allocation later.
+        self.pending.reserve(self.slots.len());
     }
 
     /// Takes a port out of its slot.
     pub fn detach(&mut self, index: PortIndex) -> Option<Box<dyn Port>> {
+        self.pending.retain(|pending| *pending != index);
         Some(self.slots.get_mut(usize::from(index.0))?.take()?.port)
     }
 
@@ -63,7 +68,9 @@ impl PortSet {
         };
         let area: AreaId = frame.area();
         debug_assert_eq!(area, slot.port.area(), "a frame of another area needs a copy");
-        slot.pending = true;
+        if !std::mem::replace(&mut slot.pending, true) {
+            self.pending.push(index);
+        }
         stats.sends(index, pools.get(area), &frame);
         if let Err(frame) = slot.port.transmit(pools.get_mut(area), frame) {
             slot.port.counters().tx_ring_full.add(1);
@@ -73,12 +80,13 @@ impl PortSet {
 
     /// Starts transmission on every port that has something queued. Returns whether anything is left.
     pub fn flush(&mut self, pools: &mut Pools) -> bool {
-        let mut left = false;
-        for slot in self.slots.iter_mut().flatten().filter(|s| s.pending) {
-            let area = slot.port.area();
-            slot.pending = slot.port.flush(pools.get_mut(area));
-            left |= slot.pending;
-        }
-        left
+        self.pending.retain(|index| {
+            let Some(slot) = self.slots.get_mut(usize::from(index.0)).and_then(Option::as_mut) else {
+                return false;
+            };
+            slot.pending = slot.port.flush(pools.get_mut(slot.port.area()));
+            slot.pending
+        });
+        !self.pending.is_empty()
     }
 }

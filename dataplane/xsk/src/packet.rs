@@ -1,6 +1,6 @@
 //! Packet sockets with virtio-net headers: frames of a veth with their checksum state and segment size.
 //!
-//! A socket takes copies of what comes in by a device; the kernel's own copy is stopped by
+//! A socket takes copies of what comes in by a device, or two do, one of them bulk ([`Lanes`]); the kernel's own copy is stopped by
 //! [`crate::program::GuardProgram`]. Messages are scattered over chunks that are lent beforehand, as to the fill ring of an
 //! AF_XDP socket, so that a frame of 64 KiB needs no other memory; what is sent is gathered from chunks and copied within
 //! the call, after which they are free again. One recvmmsg(2) or sendmmsg(2) moves up to [`MESSAGES`] frames.
@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use crate::area::{Area, AreaHandle};
 use crate::device;
 use crate::messages::{Assembly, Extra, Vectors};
+use crate::program::LanesProgram;
 use crate::sys::{self, check, set_option};
 
 /// Most frames of one system call. 64 instead of 8 gave 10 to 25 % on a TCP stream.
@@ -22,6 +23,8 @@ const BUFFER: libc::c_int = 16 << 20;
 
 // linux/if_packet.h
 const PACKET_FANOUT_HASH: u32 = 0;
+const PACKET_FANOUT_EBPF: u32 = 7;
+const PACKET_FANOUT_DATA: libc::c_int = 22;
 const PACKET_FANOUT_FLAG_UNIQUEID: u32 = 0x2000;
 const PACKET_FANOUT_FLAG_IGNORE_OUTGOING: u32 = 0x4000;
 // linux/virtio_net.h
@@ -98,6 +101,25 @@ pub struct PacketSocket {
     outbox: Outbox,
 }
 
+/// One worker's two sockets on one device, over which [`LanesProgram`] sorts frames.
+pub struct Lanes {
+    /// Takes flows that send little, in frames of one chunk.
+    pub light: PacketSocket,
+    /// Takes all others.
+    pub bulk: PacketSocket,
+}
+
+/// Which frames sockets take.
+#[derive(Clone, Copy)]
+enum Frames<'a> {
+    /// All of them.
+    All,
+    /// Those that pass a filter.
+    Passing(BorrowedFd<'a>),
+    /// All, in two lanes.
+    Sorted(&'a LanesProgram),
+}
+
 /// Chunks lent for messages to come: `pieces` for each of [`MESSAGES`] slots.
 struct Inbox {
     room: Vectors,
@@ -137,22 +159,55 @@ impl PacketSocket {
         headroom: u32,
         filter: Option<BorrowedFd<'_>>,
     ) -> Result<Vec<Self>, PacketError> {
+        let places: Vec<_> = areas.iter().map(|area| (*area, pieces)).collect();
+        Self::open_together(&places, ifindex, headroom, filter.map_or(Frames::All, Frames::Passing))
+    }
+
+    /// Opens two sockets for each area on device `ifindex`, over which `program` sorts all frames; frames that are sent go
+    /// past the queueing discipline. A bulk message is scattered over `pieces` chunks, another one has one.
+    ///
+    /// # Errors
+    /// As for [`PacketSocket::open`].
+    pub fn open_lanes(
+        areas: &[&AreaHandle],
+        ifindex: u32,
+        pieces: usize,
+        headroom: u32,
+        program: &LanesProgram,
+    ) -> Result<Vec<Lanes>, PacketError> {
+        let places: Vec<_> = areas.iter().flat_map(|area| [(*area, 1), (*area, pieces)]).collect();
+        let sockets = Self::open_together(&places, ifindex, headroom, Frames::Sorted(program))?;
+        let mut sockets = sockets.into_iter();
+        let pair = || Some(Lanes { light: sockets.next()?, bulk: sockets.next()? });
+        Ok(std::iter::from_fn(pair).collect())
+    }
+
+    fn open_together(
+        places: &[(&AreaHandle, usize)],
+        ifindex: u32,
+        headroom: u32,
+        frames: Frames<'_>,
+    ) -> Result<Vec<Self>, PacketError> {
         let failed = |(step, source): (&'static str, io::Error)| {
             let device = device::name(ifindex).unwrap_or_else(|_| format!("device {ifindex}"));
             PacketError { device, step, source }
         };
         let mut sockets = Vec::new();
-        for area in areas {
-            let fd = open_one(ifindex, filter.is_none()).map_err(failed)?;
-            sockets.push(Self::new(fd, area, pieces.clamp(1, MAX_PIECES), headroom));
+        for (area, pieces) in places {
+            let fd = open_one(ifindex, !matches!(frames, Frames::Passing(_))).map_err(failed)?;
+            sockets.push(Self::new(fd, area, (*pieces).clamp(1, MAX_PIECES), headroom));
         }
         let fds: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
-        share(&fds).map_err(failed)?;
+        share(&fds, frames).map_err(failed)?;
         for fd in fds {
             // Nothing was taken until here, so that nothing came twice.
-            let set = match filter {
-                Some(filter) => set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &filter.as_raw_fd()),
-                None => set_option(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0),
+            let set = match frames {
+                Frames::Passing(filter) => {
+                    set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &filter.as_raw_fd())
+                }
+                Frames::All | Frames::Sorted(_) => {
+                    set_option(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0)
+                }
             };
             set.map_err(|e| failed(("filter", e)))?;
         }
@@ -401,13 +456,14 @@ fn open_one(ifindex: u32, bypass: bool) -> Result<OwnedFd, Step> {
     Ok(fd)
 }
 
-/// Lets several sockets share a device's frames: all of a flow go to the same.
-fn share(sockets: &[BorrowedFd<'_>]) -> Result<(), Step> {
+/// Lets several sockets share a device's frames: all of a flow go to the same worker.
+fn share(sockets: &[BorrowedFd<'_>], frames: Frames<'_>) -> Result<(), Step> {
     let [first, rest @ ..] = sockets else { return Ok(()) };
     if rest.is_empty() {
         return Ok(());
     }
-    let mode = PACKET_FANOUT_HASH | PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
+    let kind = if matches!(frames, Frames::Sorted(_)) { PACKET_FANOUT_EBPF } else { PACKET_FANOUT_HASH };
+    let mode = kind | PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
     let join = |fd: BorrowedFd<'_>, id: u32, flags: u32| {
         set_option(fd, libc::SOL_PACKET, libc::PACKET_FANOUT, &(id | (mode | flags) << 16))
             .map_err(at("fanout"))
@@ -416,5 +472,9 @@ fn share(sockets: &[BorrowedFd<'_>]) -> Result<(), Step> {
     // SAFETY: an integer.
     let group: u32 =
         unsafe { sys::get_option(*first, libc::SOL_PACKET, libc::PACKET_FANOUT) }.map_err(at("fanout"))?;
-    rest.iter().try_for_each(|fd| join(*fd, group & 0xffff, 0))
+    rest.iter().try_for_each(|fd| join(*fd, group & 0xffff, 0))?;
+    let Frames::Sorted(program) = frames else { return Ok(()) };
+    let program = program.as_fd().as_raw_fd();
+    set_option(*first, libc::SOL_PACKET, PACKET_FANOUT_DATA, &program)
+        .map_err(at("sort frames (PACKET_FANOUT_DATA)"))
 }

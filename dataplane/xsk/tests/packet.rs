@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use headrace_xsk::packet::{MAX_PIECES, MESSAGES, PacketSocket, VnetHeader};
-use headrace_xsk::program::GuardProgram;
+use headrace_xsk::program::{GuardProgram, LanesProgram};
 use headrace_xsk::{Area, AreaConfig, device};
 use support::{Netns, kernel, run};
 
@@ -166,6 +166,69 @@ fn several_sockets_get_every_frame_once_and_the_node_none() {
         assert_eq!(seen, (0..90).collect::<Vec<u8>>());
         assert!(busy > 1, "all flows went to one socket");
         assert!(here.recv_from(&mut [0; 200]).is_err(), "the node's own stack got a frame");
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn bulk_has_a_lane_of_its_own_and_nothing_overtakes() {
+    if !kernel() {
+        return;
+    }
+    let (node, pods) = node("pkl");
+    pods[0].ip("neigh replace 10.9.0.9 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent");
+    let sender = pods[0].spawn(|| UdpSocket::bind("10.9.0.1:0").unwrap()).join().unwrap();
+    node.spawn(move || {
+        let ifindex = device::index("pod0").unwrap();
+        let mut guard = GuardProgram::load().unwrap();
+        guard.attach(ifindex).unwrap();
+        let config = AreaConfig { chunks: 512, populate: false, ..AreaConfig::default() };
+        let mut areas = [0, 1].map(|_| Area::new(config).unwrap());
+        let handles: Vec<_> = areas.iter().map(Area::handle).collect();
+        let handles: Vec<_> = handles.iter().collect();
+        let mut lanes =
+            PacketSocket::open_lanes(&handles, ifindex, 1, HEADROOM, &LanesProgram::load().unwrap()).unwrap();
+        // One flow sends 40 KB at once, forty others 100 bytes each. Who is kept from sending for long sends little.
+        let send = |attempt: u16| {
+            let start = Instant::now();
+            for n in 0..40u8 {
+                sender.send_to(&[n; 1000], ("10.9.0.9", 7 + attempt)).unwrap();
+                sender.send_to(&[n; 100], ("10.9.0.9", 1000 + u16::from(n))).unwrap();
+            }
+            start.elapsed() < Duration::from_millis(2)
+        };
+        let mut take = |is_bulk: bool| {
+            let mut frames = Vec::new();
+            for (lanes, area) in lanes.iter_mut().zip(&mut areas) {
+                let socket = if is_bulk { &mut lanes.bulk } else { &mut lanes.light };
+                let first = 64 * u64::from(is_bulk);
+                socket.fill(MESSAGES, &mut (first..first + 64).map(|n| n * 4096), &mut |_| ());
+                let came = socket.receive(area, MESSAGES);
+                for slot in 0..came {
+                    socket
+                        .take(slot, &mut |addr, len| frames.push((len, area.bytes(addr, len)[42])))
+                        .unwrap();
+                }
+                socket.fill(0, &mut std::iter::empty(), &mut |_| ());
+            }
+            frames
+        };
+        let at_once = (0..100).find_map(|attempt| {
+            let at_once = send(attempt);
+            let frames = [take(false), take(true)];
+            at_once.then_some(frames)
+        });
+        let [light, bulk] = at_once.expect("eighty datagrams take less than 2 ms once in a hundred times");
+        let of = |lane: &[(u32, u8)], len| -> Vec<u8> {
+            lane.iter().filter(|frame| frame.0 == len).map(|frame| frame.1).collect()
+        };
+        let mut small = of(&light, 142);
+        small.sort_unstable();
+        assert_eq!((small, of(&bulk, 142)), ((0..40).collect(), Vec::new()));
+        let (first, rest) = (of(&light, 1042), of(&bulk, 1042));
+        assert!((10..=35).contains(&first.len()), "{} of 40 before it was bulk", first.len());
+        assert_eq!([first, rest].concat(), (0..40).collect::<Vec<_>>(), "the light lane is read first");
     })
     .join()
     .unwrap();

@@ -58,13 +58,7 @@ impl Loaded {
 
     /// Loads the socket filter called `function`.
     pub(super) fn socket_filter(&mut self, function: &str) -> Result<OwnedFd, ProgramError> {
-        let name = self.name;
-        let missing = || ProgramError::Load { program: name, reason: format!("no program {function} in it") };
-        let program = self.ebpf.program_mut(function).ok_or_else(missing)?;
-        let program: &mut SocketFilter = program.try_into().map_err(|e| load_error(name, &e))?;
-        program.load().map_err(|e| load_error(name, &e))?;
-        let fd = program.fd().map_err(|e| load_error(name, &e))?;
-        fd.as_fd().try_clone_to_owned().map_err(|e| load_error(name, &e))
+        socket_filter(&mut self.ebpf, self.name, function)
     }
 
     /// Takes the map called `map` out, as its type.
@@ -124,6 +118,20 @@ pub(super) fn classifier(
     let missing = || ProgramError::Load { program: name, reason: format!("no program {function} in it") };
     let program = ebpf.program_mut(function).ok_or_else(missing)?;
     let program: &mut SchedClassifier = program.try_into().map_err(|e| load_error(name, &e))?;
+    program.load().map_err(|e| load_error(name, &e))?;
+    let fd = program.fd().map_err(|e| load_error(name, &e))?;
+    fd.as_fd().try_clone_to_owned().map_err(|e| load_error(name, &e))
+}
+
+/// Loads the socket filter called `function` of the object called `name`.
+pub(super) fn socket_filter(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    function: &str,
+) -> Result<OwnedFd, ProgramError> {
+    let missing = || ProgramError::Load { program: name, reason: format!("no program {function} in it") };
+    let program = ebpf.program_mut(function).ok_or_else(missing)?;
+    let program: &mut SocketFilter = program.try_into().map_err(|e| load_error(name, &e))?;
     program.load().map_err(|e| load_error(name, &e))?;
     let fd = program.fd().map_err(|e| load_error(name, &e))?;
     fd.as_fd().try_clone_to_owned().map_err(|e| load_error(name, &e))

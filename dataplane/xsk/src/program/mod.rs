@@ -1,12 +1,13 @@
 //! The XDP programs (C in bpf/, compiled by build.rs) and their lives on devices.
 //!
 //! [`PodProgram`] serves all pod ports and the host link, [`UplinkProgram`] the node's NIC, at XDP or at tc ingress,
-//! [`GuardProgram`] at tc ingress the ports that have packet sockets. Their links and maps
-//! may be pinned in a directory of a bpffs: then they stay when the process ends, and the next process takes
+//! [`GuardProgram`] at tc ingress the ports that have packet sockets, over which [`LanesProgram`] sorts frames. Links and
+//! maps may be pinned in a directory of a bpffs: then they stay when the process ends, and the next process takes
 //! them over without ever detaching. A foreign program on a device is never replaced.
 
 mod attach;
 mod guard;
+mod lanes;
 mod links;
 mod load;
 mod pod;
@@ -18,6 +19,7 @@ use std::io;
 
 pub use attach::{Attached, XdpMode};
 pub use guard::GuardProgram;
+pub use lanes::LanesProgram;
 pub use pod::PodProgram;
 pub use query::{OnDevice, program_on};
 pub use uplink::{Frontend, Place, Preference, Prefix, Snat, UplinkConfig, UplinkCounters, UplinkProgram};
