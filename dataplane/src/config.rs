@@ -28,6 +28,7 @@ Examples:
   headrace-dataplane                              one worker, the rest found by itself
   headrace-dataplane --uplink eth1 --cores 2,3    two workers, pinned
   headrace-dataplane --driver af_xdp              AF_XDP everywhere, also where another driver is faster
+  headrace-dataplane --shortcut on                flows within the node go past the workers, for speed
   headrace-dataplane --config /etc/headrace.toml  lines such as  cores = [2, 3]
   HEADRACE_LOG_LEVEL=debug headrace-dataplane     any key from the environment
   headrace-dataplane --run-dir /run/b             a second node, in its namespace
@@ -46,7 +47,7 @@ struct Row {
     help: &'static str,
 }
 
-const KEYS: [Row; 14] = [
+const KEYS: [Row; 15] = [
     row(
         "run-dir",
         "DIR",
@@ -65,6 +66,12 @@ const KEYS: [Row; 14] = [
         "DRIVER",
         Some("auto"),
         "auto, af_xdp for everything, or by kind: pods=af_packet|af_xdp,tunnel=udp|af_xdp",
+    ),
+    row(
+        "shortcut",
+        "on|off",
+        Some("off"),
+        "Hand established flows between pods of this node, on packet sockets and untranslated, to the kernel",
     ),
     row("cores", "LIST", None, "A worker pinned to each, as in 0,1 or 2-5 [default: one, on the last core]"),
     row("workers", "N", None, "Workers that are not pinned, instead of cores"),
@@ -117,6 +124,8 @@ pub struct Config {
     pub uplink: Option<String>,
     /// Which driver serves which kind of port.
     pub drivers: Drivers,
+    /// Whether established flows within the node are handed to the kernel.
+    pub shortcut: bool,
     /// Where workers run, at least one.
     pub cores: Cores,
     /// Entries of the flow table.
@@ -167,6 +176,7 @@ impl Config {
             run_dir: sources.required("run-dir", values::run_dir)?,
             uplink: sources.optional("uplink", values::device)?,
             drivers: sources.required("driver", values::drivers)?,
+            shortcut: sources.required("shortcut", values::on_or_off)?,
             cores: cores(&sources)?,
             flow_capacity: sources.required("flow-capacity", values::flow_capacity)?,
             pod_chunks: sources.required("pod-chunks", values::chunks)?,

@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PROGRAMS: [&str; 5] = ["pod", "uplink", "guard", "lanes", "pass"];
+const PROGRAMS: [&str; 6] = ["pod", "uplink", "guard", "lanes", "shortcut", "pass"];
 
 fn main() {
     println!("cargo::rerun-if-changed=bpf");

@@ -30,6 +30,7 @@ mod observe;
 mod path_mtu;
 mod restart;
 mod service;
+mod shortcut;
 mod translated_restart;
 mod truth_table;
 mod uplink;

@@ -3,8 +3,8 @@
 use std::fmt::Result;
 
 use headrace_api::proto::{
-    FlowTableStatus, FrameLedger, PortCounters, PortStatus, StageCost, StatusReply, TablesStatus,
-    TunnelCounters, WorkerStatus,
+    FlowTableStatus, FrameLedger, PortCounters, PortStatus, ShortcutStatus, StageCost, StatusReply,
+    TablesStatus, TunnelCounters, WorkerStatus,
 };
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -273,6 +273,15 @@ impl Families<'_> {
         self.one(&family("flows_expired", "Entries that were over."), &ConstCounter::new(flows.expired))?;
         let evicted = family("flows_evicted", "Entries that made room for new ones.");
         self.one(&evicted, &ConstCounter::new(flows.evicted))
+    }
+
+    pub(super) fn shortcut(&mut self, shortcut: &ShortcutStatus) -> Result {
+        let ways = family("shortcut_ways", "Directions of flows that the kernel carries past the workers.");
+        self.gauge(&ways, shortcut.ways)?;
+        let frames = family("shortcut_frames", "Frames carried past the workers, a superframe counts once.");
+        self.one(&frames, &ConstCounter::new(shortcut.frames))?;
+        let bytes = with_unit("shortcut", Unit::Bytes, "Bytes of IP packets carried past the workers.");
+        self.one(&bytes, &ConstCounter::new(shortcut.bytes))
     }
 
     fn gauge(&mut self, family: &Family<'_>, value: u64) -> Result {

@@ -65,7 +65,8 @@ fn write(snapshot: &Arc<Snapshot>, encoder: DescriptorEncoder<'_>) -> fmt::Resul
     families.peers(status)?;
     families.tables(&status.tables.unwrap_or_default())?;
     families.services(status)?;
-    families.flows(&status.flows.clone().unwrap_or_default())
+    families.flows(&status.flows.clone().unwrap_or_default())?;
+    families.shortcut(&status.shortcut.clone().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -55,6 +55,7 @@ pub struct Status {
     pub peers: Vec<Peer>,
     pub flows: Flows,
     pub tables: Tables,
+    pub shortcut: Shortcut,
     pub most_used_services: Vec<ServiceUse>,
     pub last_refusals: Vec<Refusal>,
     pub warnings: Vec<String>,
@@ -234,6 +235,17 @@ pub struct Flows {
     pub taken_over: u64,
 }
 
+/// ShortcutStatus.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub struct Shortcut {
+    pub state: String,
+    pub ways: u64,
+    pub frames: u64,
+    pub bytes: u64,
+    pub lost: u64,
+}
+
 /// Why a request was refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)]
@@ -258,11 +270,18 @@ impl From<proto::StatusReply> for Status {
             peers: m.peers.into_iter().map(Into::into).collect(),
             flows: m.flows.unwrap_or_default().into(),
             tables: m.tables.unwrap_or_default().into(),
+            shortcut: m.shortcut.unwrap_or_default().into(),
             most_used_services: m.most_used_services.into_iter().map(service_use).collect(),
             last_refusals: m.last_refusals.into_iter().map(Into::into).collect(),
             warnings: m.warnings,
             agent_problems: Vec::new(),
         }
+    }
+}
+
+impl From<proto::ShortcutStatus> for Shortcut {
+    fn from(m: proto::ShortcutStatus) -> Self {
+        Self { state: m.state, ways: m.ways, frames: m.frames, bytes: m.bytes, lost: m.lost }
     }
 }
 

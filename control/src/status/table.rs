@@ -21,6 +21,7 @@ pub fn table(status: &Status, width: Option<u16>) -> String {
     section(&mut text, "Frames", &tables.frames(status));
     section(&mut text, "Peers", &tables.peers(status));
     section(&mut text, "Flows", &tables.flows(status));
+    section(&mut text, "Shortcut", &tables.shortcut(status));
     text
 }
 
@@ -207,6 +208,15 @@ impl Tables {
         let row = [f.live, f.capacity, f.inserted, f.expired, f.evicted, f.taken_over].map(count);
         let header = ["live", "of", "inserted", "expired", "evicted", "taken over", "file"];
         self.draw(header, [row.into_iter().chain([f.path.clone()]).collect()])
+    }
+
+    fn shortcut(&self, s: &Status) -> String {
+        let c = &s.shortcut;
+        if matches!(c.state.as_str(), "" | "off") {
+            return String::new();
+        }
+        let row = vec![c.state.clone(), count(c.ways), count(c.frames), bytes(c.bytes), count(c.lost)];
+        self.draw(["state", "directions of flows", "frames", "bytes", "lost"], [row])
     }
 
     /// Empty when there are no rows.

@@ -121,6 +121,7 @@ fn reply() -> proto::StatusReply {
             reason: "is wrong".into(),
         }],
         warnings: vec!["the uplink is slow".into()],
+        shortcut: Some(proto::ShortcutStatus { state: "paused".into(), ways: 6, ..Default::default() }),
         ..Default::default()
     }
 }

@@ -26,7 +26,7 @@ fn nothing_given_means_the_defaults() {
     let config = read(&[], &[]).unwrap();
     assert_eq!(config.run_dir, PathBuf::from("/run/headrace"));
     assert_eq!((config.uplink, config.flow_capacity), (None, 262_144));
-    assert_eq!((config.pod_chunks, config.uplink_chunks), (12_288, 4096));
+    assert_eq!((config.pod_chunks, config.uplink_chunks, config.shortcut), (12_288, 4096, false));
     assert_eq!(
         (config.host_link.kernel.as_str(), config.host_link.dataplane.as_str()),
         ("headrace0", "headrace1")
@@ -55,6 +55,7 @@ fn every_key_can_be_given_in_every_way() {
         "uplink" => "eth9",
         "driver" => "af_xdp",
         "flow-log" => "/var/log/flows.json",
+        "shortcut" => "on",
         "cores" => "0",
         "workers" => "3",
         "host-link-name" => "hr0",
@@ -108,6 +109,7 @@ fn a_wrong_value_names_key_value_source_and_remedy() {
         ("uplink", "a-name-that-is-too-long", "1 to 15"),
         ("uplink", "", "1 to 15"),
         ("driver", "dpdk", "auto, af_xdp"),
+        ("shortcut", "maybe", "on or off"),
         ("driver", "pods=udp", "auto, af_xdp"),
         ("driver", "", "auto, af_xdp"),
         ("cores", "0,0", "each once"),

@@ -124,6 +124,15 @@ pub(super) fn drivers(text: &str) -> Result<Drivers, String> {
     Ok(drivers)
 }
 
+pub(super) fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        // TOML's own words too.
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err("on or off".into()),
+    }
+}
+
 pub(super) fn cores(text: &str) -> Result<Cores, String> {
     let available = available();
     let remedy = || format!("cores of this process, as in 0,1 or 2-5; it may use {available:?}");

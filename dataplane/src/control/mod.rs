@@ -23,6 +23,7 @@ pub mod reconcile;
 pub mod retry;
 pub mod saved;
 pub mod server;
+pub mod shortcut;
 pub mod snat_ports;
 pub mod socket;
 pub mod start;

@@ -10,13 +10,16 @@
 mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use headrace_api::state::{Port, PortId};
 use headrace_xsk::program::ProgramError;
 
 use super::kernel::{Link, View};
 use super::retry::Failure;
+use super::shortcut::{Place, Places, Shortcut};
 use super::veth::{Opened, VethError, Veths};
 use super::workers::Workers;
 use crate::config::PodDriver;
@@ -94,9 +97,14 @@ impl Ports {
     ///
     /// # Errors
     /// [`ProgramError`] when one cannot be loaded or pinned.
-    pub fn new(pins: &Path, workers: u32, driver: PodDriver) -> Result<Self, ProgramError> {
+    pub fn new(
+        pins: &Path,
+        workers: u32,
+        driver: PodDriver,
+        shortcut: Option<(Arc<Shortcut>, OwnedFd)>,
+    ) -> Result<Self, ProgramError> {
         Ok(Self {
-            veths: Veths::new(pins, workers, driver)?,
+            veths: Veths::new(pins, workers, driver, shortcut)?,
             host: None,
             host_obstacle: Obstacle::new("it is not there yet"),
             pods: BTreeMap::new(),
@@ -118,6 +126,16 @@ impl Ports {
     /// Slots of the open pod ports.
     pub fn open_pods(&self) -> impl Iterator<Item = (PortId, &Open)> {
         self.pods.iter().map(|(id, open)| (*id, open))
+    }
+
+    /// The open pod ports between which there may be a shortcut, but for some.
+    pub fn places(&self, without: &BTreeSet<PortId>) -> Places {
+        let open = self.pods.iter().filter(|(id, _)| !without.contains(id));
+        let place = |(_, open): (&PortId, &Open)| {
+            let counters = Arc::clone(open.device.elsewhere.as_ref()?);
+            Some((open.index, Place { ifindex: open.ifindex, counters }))
+        };
+        open.filter_map(place).collect()
     }
 
     /// Whether some wanted port waits for something that may come without news from the kernel.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use headrace_api::state::Service;
 
 use super::desired::ServiceChange;
+use super::shortcut::Shortcut;
 use crate::random::Random;
 use crate::tables::build::{self, KernelFacts, Wanted};
 use crate::tables::service::{Endpoint, ServiceId};
@@ -22,6 +23,7 @@ use crate::worker::Shared;
 /// Writes the tables; the only one who does.
 pub struct Publisher {
     shared: Arc<Shared>,
+    shortcut: Option<Arc<Shortcut>>,
     /// How many snapshots were published, and when the last one was.
     updates: Cell<(u64, Instant)>,
 }
@@ -29,7 +31,13 @@ pub struct Publisher {
 impl Publisher {
     /// Takes over the tables as they are.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, updates: Cell::new((0, Instant::now())) }
+        Self { shared, shortcut: None, updates: Cell::new((0, Instant::now())) }
+    }
+
+    /// Tells the shortcut of every change, if there is one.
+    #[must_use]
+    pub fn telling(self, shortcut: Option<Arc<Shortcut>>) -> Self {
+        Self { shortcut, ..self }
     }
 
     /// How many snapshots were published, and how old the last one is.
@@ -39,7 +47,11 @@ impl Publisher {
     }
 
     fn store(&self, tables: Tables) {
-        self.shared.tables.store(Arc::new(tables));
+        let tables = Arc::new(tables);
+        self.shared.tables.store(Arc::clone(&tables));
+        if let Some(shortcut) = &self.shortcut {
+            shortcut.follow(&tables);
+        }
         self.updates.set((self.updates.get().0 + 1, Instant::now()));
     }
 

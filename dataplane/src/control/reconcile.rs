@@ -32,6 +32,7 @@ use super::ports::Ports;
 use super::publish::Publisher;
 use super::saved::Saved;
 use super::server::Call;
+use super::shortcut::{KeeperThread, Shortcut, ShortcutError};
 use super::uplink::Uplink;
 use super::warnings::{Topic, Warnings};
 use super::workers::Workers;
@@ -109,6 +110,8 @@ pub struct Reconciler {
     pub(super) workers: Workers,
     pub(super) flows: FlowTable,
     pub(super) warnings: Warnings,
+    pub(super) shortcut: Option<Arc<Shortcut>>,
+    _keeper: Option<KeeperThread>,
     directory: Arc<ArcSwap<Directory>>,
     publisher: Publisher,
     node_rules: NodeRules,
@@ -135,12 +138,16 @@ pub struct Parts {
     pub workers: Workers,
     /// Opened.
     pub flows: FlowTable,
+    /// The shortcut, if there is to be one, and the thread that keeps it.
+    pub shortcut: Result<Option<(Arc<Shortcut>, KeeperThread)>, ShortcutError>,
 }
 
 impl Reconciler {
     /// Begins with the state that an earlier run left, if there is one, in force.
     pub async fn new(parts: Parts) -> Self {
-        let Parts { config, kernel, ports, uplink, workers, flows } = parts;
+        let Parts { config, kernel, ports, uplink, workers, flows, shortcut } = parts;
+        let no_shortcut = shortcut.as_ref().err().map(ToString::to_string);
+        let (shortcut, keeper) = shortcut.ok().flatten().unzip();
         let mut reconciler = Self {
             started: Instant::now(),
             desired: Desired::default(),
@@ -150,7 +157,9 @@ impl Reconciler {
             facts: KernelFacts::default(),
             warnings: Warnings::default(),
             directory: Arc::default(),
-            publisher: Publisher::new(Arc::clone(&flows.shared)),
+            publisher: Publisher::new(Arc::clone(&flows.shared)).telling(shortcut.clone()),
+            shortcut,
+            _keeper: keeper,
             node_rules: NodeRules::start(kernel.handle().clone()),
             served: Served::default(),
             left: Left::default(),
@@ -167,6 +176,7 @@ impl Reconciler {
             flows,
         };
         reconciler.warn_of_cores();
+        reconciler.warnings.set(Topic::Shortcut, no_shortcut.into_iter().collect());
         reconciler.resume().await;
         reconciler
     }
@@ -177,6 +187,7 @@ impl Reconciler {
             shared: Arc::clone(&self.flows.shared),
             windows: self.workers.windows(),
             directory: Arc::clone(&self.directory),
+            shortcut: self.shortcut.clone(),
         }
     }
 
@@ -333,6 +344,9 @@ impl Reconciler {
             peers: self.desired.peers(),
             asked: self.asked.hosts(),
         });
+        if let Some(shortcut) = &self.shortcut {
+            shortcut.set_places(self.ports.places(without));
+        }
         self.publisher.rest(wanted.as_ref(), &self.facts);
         self.directory.store(Arc::new(Directory::of(self)));
     }

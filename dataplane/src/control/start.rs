@@ -22,6 +22,7 @@ use super::ports::Ports;
 use super::publish;
 use super::reconcile::{FlowTable, Parts, Reconciler};
 use super::server;
+use super::shortcut::{Shortcut, Started};
 use super::socket::{Socket, SocketError};
 use super::uplink::Uplink;
 use super::workers::{Workers, WorkersError};
@@ -121,10 +122,17 @@ pub(super) async fn serve_until(
     for warning in host_link::ensure(&mut kernel, &config.host_link, workers.count()).await? {
         tracing::warn!("{warning}");
     }
-    let ports = Ports::new(pins, workers.count(), config.drivers.pods)?;
+    let (shortcut, guard) = match config.shortcut.then(|| Shortcut::start(&flows.shared)).transpose() {
+        Ok(Some(Started { shortcut, guard, keeper })) => {
+            (Ok(Some((Arc::clone(&shortcut), keeper))), Some((shortcut, guard)))
+        }
+        Ok(None) => (Ok(None), None),
+        Err(error) => (Err(error), None),
+    };
+    let ports = Ports::new(pins, workers.count(), config.drivers.pods, guard)?;
     let uplink = Uplink::new(pins, config.drivers.tunnel)?;
     let run_dir = config.run_dir.clone();
-    let reconciler = Reconciler::new(Parts { config, kernel, ports, uplink, workers, flows }).await;
+    let reconciler = Reconciler::new(Parts { config, kernel, ports, uplink, workers, flows, shortcut }).await;
     let (calls, inbox) = mpsc::channel(CALLS);
     start_flow_log(&reconciler.config, reconciler.sight())?;
     tell_where(&reconciler, &run_dir);
@@ -193,6 +201,7 @@ fn open_flows(config: &Config) -> Result<(FlowTable, mpsc::Receiver<Ipv4Addr>), 
     let clients = config.run_dir.join(AFFINITY);
     let (clients, _) = open_table(&clients, config.flow_capacity / CLIENTS_SHARE, AFFINITY_VERSION)?;
     let flows = Flows::new(map, Affinity::new(clients));
+    let flows = if config.shortcut { flows.with_offers() } else { flows };
     let (asked, questions) = crossbeam::channel::bounded(QUESTIONS);
     let tables = Tables::empty(publish::first_generation());
     let shared = Arc::new(Shared { tables: Arc::new(ArcSwap::from_pointee(tables)), flows, asked });

@@ -45,6 +45,7 @@ pub fn reply(r: &Reconciler) -> proto::StatusReply {
         endpoints: endpoints as u32,
         tables: Some(tables(r)),
         most_used_services: most_used(&r.flows.shared.tables.load().services),
+        shortcut: Some(shortcut(r)),
     }
 }
 
@@ -135,8 +136,13 @@ fn device(role: &str, name: &str, link: Option<&Link>) -> proto::PortStatus {
 }
 
 fn with_port(device: proto::PortStatus, open: &ports::Open) -> proto::PortStatus {
-    let Opened { driver, queues, counters, superframes, .. } = &open.device;
-    let status = proto::PortStatus { superframes: *superframes, ..with_counters(device, *queues, counters) };
+    let Opened { driver, queues, counters, elsewhere, superframes, .. } = &open.device;
+    let all: Vec<_> = counters.iter().chain(elsewhere).cloned().collect();
+    let status = proto::PortStatus {
+        superframes: *superframes,
+        counters: Some(self::counters(&all)),
+        ..with_counters(device, *queues, counters)
+    };
     match driver {
         Driver::AfXdp { attached, granted, why } => with_xdp(status, attached, granted, why),
         Driver::Packet { why } => proto::PortStatus {
@@ -231,6 +237,12 @@ fn worker(r: &Reconciler, handle: &WorkerHandle) -> proto::WorkerStatus {
         to_host: hot.to_host.get(),
         service_connections: hot.service_connections.get(),
     }
+}
+
+fn shortcut(r: &Reconciler) -> proto::ShortcutStatus {
+    let state = if r.config.shortcut { "unavailable" } else { "off" };
+    let none = || proto::ShortcutStatus { state: state.into(), ..proto::ShortcutStatus::default() };
+    r.shortcut.as_ref().map_or_else(none, |shortcut| shortcut.status())
 }
 
 fn stage(stats: &WorkerStats, stage: StageId) -> proto::StageCost {

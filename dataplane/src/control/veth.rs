@@ -4,6 +4,7 @@
 //! until the device is gone: a pod never reaches the node past the dataplane. When the driver changes over a restart, the
 //! new program is there before the old one goes.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use headrace_xsk::{AreaHandle, Granted, Mode, SocketConfig};
 
 use super::kernel::{Link, View};
 use super::queues::{Queues, QueuesError};
+use super::shortcut::Shortcut;
 use super::workers::{Half, Workers};
 use crate::config::PodDriver;
 use crate::frames::{AreaId, HEADROOM};
@@ -56,6 +58,8 @@ pub struct Opened {
     pub superframes: bool,
     /// Counters of each worker's half.
     pub counters: Vec<Arc<PortCounters>>,
+    /// Counters of what passes the workers by; only where something may.
+    pub elsewhere: Option<Arc<PortCounters>>,
     /// What is wrong with it all the same, with the remedy.
     pub problem: Option<String>,
 }
@@ -80,18 +84,28 @@ pub struct Veths {
     xdp: PodProgram,
     guard: GuardProgram,
     lanes: LanesProgram,
+    shortcut: Option<Arc<Shortcut>>,
 }
 
 impl Veths {
-    /// Loads the programs, or takes over those of an earlier process with the devices they are attached to.
+    /// Loads the programs, or takes over those of an earlier process with the devices they are attached to. With a shortcut
+    /// its program is the guard.
     ///
     /// # Errors
     /// [`ProgramError`] when one cannot be loaded or pinned.
-    pub fn new(pins: &Path, workers: u32, choice: PodDriver) -> Result<Self, ProgramError> {
+    pub fn new(
+        pins: &Path,
+        workers: u32,
+        choice: PodDriver,
+        shortcut: Option<(Arc<Shortcut>, OwnedFd)>,
+    ) -> Result<Self, ProgramError> {
         let xdp = PodProgram::load_or_take_over(pins, workers.max(QUEUES))?;
-        let guard = GuardProgram::load_or_take_over(pins)?;
+        let (guard, shortcut) = match shortcut {
+            Some((shortcut, program)) => (GuardProgram::with(program, Some(pins))?, Some(shortcut)),
+            None => (GuardProgram::load_or_take_over(pins)?, None),
+        };
         let lanes = LanesProgram::load()?;
-        Ok(Self { choice, xdp, guard, lanes })
+        Ok(Self { choice, xdp, guard, lanes, shortcut })
     }
 
     /// Opens a device for all workers.
@@ -138,17 +152,15 @@ impl Veths {
         // It sees frames before packet sockets do.
         self.xdp.detach(link.index);
         let areas: Vec<&AreaHandle> = workers.areas(AreaId::Pods).collect();
-        let sockets = PacketSocket::open_lanes(
-            &areas,
-            link.index,
-            PacketPort::chunks(superframes),
-            HEADROOM,
-            &self.lanes,
-        )?;
+        let filter = self.shortcut.as_ref().map(|shortcut| shortcut.filter());
+        let pieces = PacketPort::chunks(superframes);
+        let sockets = PacketSocket::open_lanes(&areas, link.index, pieces, HEADROOM, &self.lanes, filter)?;
         let queues = sockets.len() as u32;
         let half = |lanes| Half::of(PacketPort::new(index, lanes, superframes));
         let counters = workers.attach(index, sockets.into_iter().map(half));
-        Ok(Opened { driver: Driver::Packet { why }, queues, superframes, counters, problem: None })
+        let elsewhere = self.shortcut.as_ref().map(|_| Arc::default());
+        let driver = Driver::Packet { why };
+        Ok(Opened { driver, queues, superframes, counters, elsewhere, problem: None })
     }
 
     fn over_xdp(
@@ -180,6 +192,6 @@ impl Veths {
         let half = |sockets| Half::of_sockets(index, AreaId::Pods, sockets, superframes);
         let counters = workers.attach(index, queues.sockets.into_iter().map(half));
         let driver = Driver::AfXdp { attached, granted, why };
-        Ok(Opened { driver, queues: count, superframes, counters, problem })
+        Ok(Opened { driver, queues: count, superframes, counters, elsewhere: None, problem })
     }
 }

@@ -27,6 +27,8 @@ pub enum Topic {
     Listeners,
     /// Cores of workers.
     Cores,
+    /// The shortcut.
+    Shortcut,
 }
 
 /// The warnings that hold now.

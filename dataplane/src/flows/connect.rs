@@ -75,6 +75,7 @@ impl Flows {
             service: connection.service.is_some(),
             service_generation: connection.service_generation,
             punted: false,
+            elsewhere: false,
             slot: reply,
             mss: 0,
         };
@@ -107,6 +108,7 @@ impl Flows {
             deltas: Deltas::between(&key.tuple, &addresses),
             seen: Seen::NOTHING,
             service: false,
+            elsewhere: false,
             ..*flow
         };
         if let Insert::Exists { slot, .. } = self.insert(key, &follower, now, stats) {
@@ -154,6 +156,7 @@ impl Flows {
                 service: connection.service.is_some(),
                 service_generation: 0,
                 punted: false,
+                elsewhere: false,
                 slot: Slot::from_raw(0),
             };
             match self.insert(&reply_key, &reply, now, stats) {

@@ -78,7 +78,7 @@ impl Counts {
         })
     }
 
-    fn add(&self, slot: Slot, frames: u64, bytes: u64) {
+    pub(super) fn add(&self, slot: Slot, frames: u64, bytes: u64) {
         if let Some(count) = self.0.get(slot.raw() as usize) {
             count.frames.store(count.frames.load(Relaxed) + frames, Relaxed);
             count.bytes.store(count.bytes.load(Relaxed) + bytes, Relaxed);

@@ -159,11 +159,14 @@ pub struct Flow {
     pub service_generation: u32,
     /// Fragments of a datagram that is the node's own: they go to its stack as they came.
     pub punted: bool,
+    /// Whether packets of it were carried by others than workers, so that what these know of its sequence numbers is old.
+    pub elsewhere: bool,
 }
 
 const ORIGINAL: u64 = 1;
 const SERVICE: u64 = 2;
 const PUNTED: u64 = 4;
+const ELSEWHERE: u64 = 8;
 
 impl Flow {
     /// Whether addresses or ports change.
@@ -191,6 +194,7 @@ impl Flow {
             service: false,
             service_generation: 0,
             punted: true,
+            elsewhere: false,
         }
     }
 
@@ -206,7 +210,10 @@ impl Flow {
     pub fn pack(&self) -> Value {
         let r = &self.rewrite;
         let flag = |is: bool, bit| if is { bit } else { 0 };
-        let flags = flag(self.original, ORIGINAL) | flag(self.service, SERVICE) | flag(self.punted, PUNTED);
+        let flags = flag(self.original, ORIGINAL)
+            | flag(self.service, SERVICE)
+            | flag(self.punted, PUNTED)
+            | flag(self.elsewhere, ELSEWHERE);
         Value([
             u64::from(u32::from(r.src)) << 32 | u64::from(u32::from(r.dst)),
             u64::from(r.src_port) << 48
@@ -242,6 +249,7 @@ impl Flow {
             seen: Seen((w[3] >> 32) as u8),
             service_generation: w[3] as u32,
             punted: w[3] >> 40 & PUNTED != 0,
+            elsewhere: w[3] >> 40 & ELSEWHERE != 0,
         }
     }
 }

@@ -11,6 +11,7 @@ mod counts;
 mod entry;
 mod expiry;
 mod journal;
+mod offers;
 mod progress;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use progress::{Reset, Segment};
 
 use counts::Counts;
 use journal::Journal;
+use offers::Offers;
 
 use crate::tables::routes::Out;
 
@@ -47,6 +49,7 @@ pub struct Flows {
     first_fragments: AtomicU32,
     counts: Counts,
     journal: Journal,
+    offers: Option<Offers>,
     /// Whether it is only there to try things on.
     on_trial: bool,
 }
@@ -60,6 +63,7 @@ impl Flows {
             map,
             first_fragments: AtomicU32::new(0),
             journal: Journal::default(),
+            offers: None,
             on_trial: false,
         }
     }
@@ -133,7 +137,12 @@ impl Flows {
         let packed = partner_key.pack();
         let partner = self.map.lookup(&packed, self.map.hash(&packed));
         let other = partner.map(|found| self.counts.progress(found.slot)).unwrap_or_default();
-        let reset = self.counts.progress(flow.slot).reset(segment.sequence, other);
+        // Who carries a flow elsewhere has made sure of its senders.
+        let reset = if flow.elsewhere {
+            Reset::Closes
+        } else {
+            self.counts.progress(flow.slot).reset(segment.sequence, other)
+        };
         if reset == Reset::Closes {
             self.saw(key, flow, Seen::RST);
             if let Some(found) = partner {
@@ -148,7 +157,7 @@ impl Flows {
         let partner = flow.partner_key(key).pack();
         let found = self.map.lookup(&partner, self.map.hash(&partner));
         let other = found.map(|found| self.counts.progress(found.slot)).unwrap_or_default();
-        self.counts.progress(flow.slot).fits(segment, other)
+        flow.elsewhere || self.counts.progress(flow.slot).fits(segment, other)
     }
 
     /// Remembers the way a flow's packets leave.

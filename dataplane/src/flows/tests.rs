@@ -111,13 +111,13 @@ proptest! {
     #[test]
     fn an_entry_unpacks_to_what_was_packed(
         from in tuple(), to in tuple(), out in proptest::option::of(out()), words in any::<(u32, u16, u32, u8)>(),
-        original in any::<bool>(), service in any::<bool>(), punted in any::<bool>(),
+        original in any::<bool>(), service in any::<bool>(), [punted, elsewhere] in any::<[bool; 2]>(),
     ) {
         let (route_generation, mss, service_generation, seen) = words;
         let slot = Slot::from_raw(5);
         let flow = Flow {
             slot, rewrite: to, deltas: Deltas::between(&from, &to), out, route_generation, mss, seen: Seen(seen),
-            original, service, service_generation, punted,
+            original, service, service_generation, punted, elsewhere,
         };
         prop_assert_eq!(Flow::unpack(slot, flow.pack()), flow);
     }

@@ -11,6 +11,7 @@ use super::Context;
 use crate::burst::{Burst, Packet, Verdict};
 use crate::drop_reason::DropReason;
 use crate::frames::Checksum;
+use crate::port::PortIndex;
 use crate::tables::PeerTally;
 use crate::tables::routes::Out;
 
@@ -19,6 +20,7 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
     let flows = cx.flows;
     let tally = flows.tally();
     let peers = PeerTally::new(&cx.tables.peers);
+    let mut within_node = None;
     for packet in burst.iter_mut().filter(|p| matches!(p.verdict, Verdict::Forward(_))) {
         if spoils_crc(packet) {
             packet.verdict = Verdict::Drop(DropReason::SctpFragment);
@@ -27,8 +29,11 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
             continue;
         }
         let bytes = packet.ip.total_len;
-        if let Some((_, flow)) = &packet.flow {
+        if let Some((key, flow)) = &packet.flow {
             tally.add(flow.slot, bytes);
+            if flows.takes_offers() && is_within_node(packet) {
+                within_node = Some(*key);
+            }
         }
         if let Some(from) = packet.peer {
             peers.received(from, bytes);
@@ -37,6 +42,14 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
             peers.sent(to, bytes);
         }
     }
+    // One of a burst: what is busy comes up soon enough.
+    if let Some(key) = within_node {
+        flows.offer(&key);
+    }
+}
+
+fn is_within_node(packet: &Packet) -> bool {
+    packet.port >= PortIndex::FIRST_POD && matches!(packet.verdict, Verdict::Forward(Out::Pod(_)))
 }
 
 /// SCTP's CRC covers the ports, and bringing it up to date takes the packet's length, which a first fragment does not tell.

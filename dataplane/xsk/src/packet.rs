@@ -116,8 +116,8 @@ enum Frames<'a> {
     All,
     /// Those that pass a filter.
     Passing(BorrowedFd<'a>),
-    /// All, in two lanes.
-    Sorted(&'a LanesProgram),
+    /// All, or those that pass a filter, in two lanes.
+    Sorted(&'a LanesProgram, Option<BorrowedFd<'a>>),
 }
 
 /// Chunks lent for messages to come: `pieces` for each of [`MESSAGES`] slots.
@@ -163,8 +163,8 @@ impl PacketSocket {
         Self::open_together(&places, ifindex, headroom, filter.map_or(Frames::All, Frames::Passing))
     }
 
-    /// Opens two sockets for each area on device `ifindex`, over which `program` sorts all frames; frames that are sent go
-    /// past the queueing discipline. A bulk message is scattered over `pieces` chunks, another one has one.
+    /// Opens two sockets for each area on device `ifindex`, over which `program` sorts all frames, or those that pass `filter`;
+    /// frames that are sent go past the queueing discipline. A bulk message is scattered over `pieces` chunks, another one has one.
     ///
     /// # Errors
     /// As for [`PacketSocket::open`].
@@ -174,9 +174,10 @@ impl PacketSocket {
         pieces: usize,
         headroom: u32,
         program: &LanesProgram,
+        filter: Option<BorrowedFd<'_>>,
     ) -> Result<Vec<Lanes>, PacketError> {
         let places: Vec<_> = areas.iter().flat_map(|area| [(*area, 1), (*area, pieces)]).collect();
-        let sockets = Self::open_together(&places, ifindex, headroom, Frames::Sorted(program))?;
+        let sockets = Self::open_together(&places, ifindex, headroom, Frames::Sorted(program, filter))?;
         let mut sockets = sockets.into_iter();
         let pair = || Some(Lanes { light: sockets.next()?, bulk: sockets.next()? });
         Ok(std::iter::from_fn(pair).collect())
@@ -202,10 +203,10 @@ impl PacketSocket {
         for fd in fds {
             // Nothing was taken until here, so that nothing came twice.
             let set = match frames {
-                Frames::Passing(filter) => {
+                Frames::Passing(filter) | Frames::Sorted(_, Some(filter)) => {
                     set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &filter.as_raw_fd())
                 }
-                Frames::All | Frames::Sorted(_) => {
+                Frames::All | Frames::Sorted(_, None) => {
                     set_option(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0)
                 }
             };
@@ -462,7 +463,7 @@ fn share(sockets: &[BorrowedFd<'_>], frames: Frames<'_>) -> Result<(), Step> {
     if rest.is_empty() {
         return Ok(());
     }
-    let kind = if matches!(frames, Frames::Sorted(_)) { PACKET_FANOUT_EBPF } else { PACKET_FANOUT_HASH };
+    let kind = if matches!(frames, Frames::Sorted(..)) { PACKET_FANOUT_EBPF } else { PACKET_FANOUT_HASH };
     let mode = kind | PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
     let join = |fd: BorrowedFd<'_>, id: u32, flags: u32| {
         set_option(fd, libc::SOL_PACKET, libc::PACKET_FANOUT, &(id | (mode | flags) << 16))
@@ -473,7 +474,7 @@ fn share(sockets: &[BorrowedFd<'_>], frames: Frames<'_>) -> Result<(), Step> {
     let group: u32 =
         unsafe { sys::get_option(*first, libc::SOL_PACKET, libc::PACKET_FANOUT) }.map_err(at("fanout"))?;
     rest.iter().try_for_each(|fd| join(*fd, group & 0xffff, 0))?;
-    let Frames::Sorted(program) = frames else { return Ok(()) };
+    let Frames::Sorted(program, _) = frames else { return Ok(()) };
     let program = program.as_fd().as_raw_fd();
     set_option(*first, libc::SOL_PACKET, PACKET_FANOUT_DATA, &program)
         .map_err(at("sort frames (PACKET_FANOUT_DATA)"))

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::figure::{Against, Figure, Metric, Part};
 use super::load::Load;
-use super::wire::{PathLeg, contenders, up};
+use super::wire::{Ends, PathLeg, contenders, up};
 use super::{BenchError, Run, Scope, turns};
 use crate::daemon::Daemon;
 use crate::leg::{far, near};
@@ -23,15 +23,17 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<(), BenchError> {
 }
 
 fn busy(run: &mut Run<'_>) -> Result<(), BenchError> {
-    let paths: [(&str, PathLeg); 2] =
-        [("same node", |pair| pair.direct(&near(pair))), ("across nodes", |pair| pair.direct(&far(pair)))];
+    let paths: [(&str, PathLeg, Ends); 2] = [
+        ("same node", |pair| pair.direct(&near(pair)), Ends::WithinNode),
+        ("across nodes", |pair| pair.direct(&far(pair)), Ends::Apart),
+    ];
     let lab = up(run, Wire::Segmented)?;
-    for (name, leg) in paths {
+    for (name, leg, ends) in paths {
         let case = format!("{name}, {}", Load::Cores.name());
         run.say(&case);
         let effort = run.effort;
-        let rounds =
-            turns::in_turns(&contenders(&lab, leg)?, effort.rounds, |leg| Load::Cores.measure(leg, &effort));
+        let contenders = contenders(&lab, leg, ends)?;
+        let rounds = turns::in_turns(&contenders, effort.rounds, |leg| Load::Cores.measure(leg, &effort));
         run.take(Part::Cost, &case, &rounds);
     }
     Ok(lab.down()?)

@@ -7,8 +7,13 @@ use super::{BenchError, Run, Scope, forwarder};
 use crate::leg::{Leg, Pair, far, near, outside};
 use crate::{Lab, LabConfig, LabError, Wire};
 
+/// What flows within a node that the kernel carries are called.
+const SHORTCUT: &str = "auto, shortcut";
 /// Nodes of the lab that go by AF_XDP everywhere; the others choose for each port.
 const AF_XDP_NODES: [&str; 2] = ["node3", "node4"];
+
+/// The node whose dataplane hands flows within it to the kernel.
+const SHORTCUT_NODE: &str = "node5";
 
 /// Rounds of the kernel's path against itself.
 const ITSELF: u32 = 4;
@@ -16,10 +21,20 @@ const ITSELF: u32 = 4;
 /// A path on a pair of nodes.
 pub(super) type PathLeg = fn(&Pair<'_>) -> Result<Leg, LabError>;
 
+/// Where a path's ends are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// On one node: the shortcut takes part.
+    WithinNode,
+    /// Anywhere.
+    Apart,
+}
+
 /// One path, and what is measured on it.
 struct Path {
     name: &'static str,
     leg: PathLeg,
+    ends: Ends,
     loads: Vec<Load>,
 }
 
@@ -47,32 +62,36 @@ pub(super) fn run(run: &mut Run<'_>) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Two nodes of each kind.
+/// Two nodes of each kind, and one with the shortcut.
 pub(super) fn up(run: &Run<'_>, wire: Wire) -> Result<Lab, BenchError> {
-    let af_xdp = || vec!["--driver=af_xdp".to_owned()];
+    let with = |node: &str, argument: &str| (node.to_owned(), vec![argument.to_owned()]);
+    let af_xdp = AF_XDP_NODES.map(|node| with(node, "--driver=af_xdp"));
     let config = LabConfig {
         name: run.lab_name.clone(),
-        nodes: 4,
+        nodes: 5,
         kernel_nodes: 2,
         wire,
-        node_args: AF_XDP_NODES.map(|node| (node.to_owned(), af_xdp())).into(),
+        node_args: af_xdp.into_iter().chain([with(SHORTCUT_NODE, "--shortcut=on")]).collect(),
         ..LabConfig::default()
     };
     run.say(&format!("a lab with {}", wire_words(wire)));
     Ok(Lab::up(&config, &mut |_| {})?)
 }
 
-fn pairs(lab: &Lab) -> [(&'static str, Pair<'_>); 3] {
+fn pairs(lab: &Lab) -> [(&'static str, Pair<'_>); 4] {
     [
         ("auto", Pair { lab, a: "node1", b: "node2", subnet: 10 }),
         ("af_xdp", Pair { lab, a: AF_XDP_NODES[0], b: AF_XDP_NODES[1], subnet: 20 }),
+        (SHORTCUT, Pair { lab, a: SHORTCUT_NODE, b: SHORTCUT_NODE, subnet: 40 }),
         (KERNEL, Pair { lab, a: "kernel1", b: "kernel2", subnet: 30 }),
     ]
 }
 
 /// All of them on one path.
-pub(super) fn contenders(lab: &Lab, leg: PathLeg) -> Result<Vec<Contender>, LabError> {
-    pairs(lab).iter().map(|(subject, pair)| Ok(Contender { subject, leg: leg(pair)? })).collect()
+pub(super) fn contenders(lab: &Lab, leg: PathLeg, ends: Ends) -> Result<Vec<Contender>, LabError> {
+    let pairs = pairs(lab);
+    let take_part = pairs.iter().filter(|(subject, _)| ends == Ends::WithinNode || *subject != SHORTCUT);
+    take_part.map(|(subject, pair)| Ok(Contender { subject, leg: leg(pair)? })).collect()
 }
 
 /// Ratios that should be 1 tell how much a ratio is worth here.
@@ -92,7 +111,7 @@ fn kernel_against_itself(run: &mut Run<'_>, lab: &Lab) -> Result<(), BenchError>
 }
 
 fn measure(run: &mut Run<'_>, lab: &mut Lab, path: &Path, wire: Wire) -> Result<(), BenchError> {
-    let contenders = contenders(lab, path.leg)?;
+    let contenders = contenders(lab, path.leg, path.ends)?;
     for service in contenders.iter().filter_map(|contender| contender.leg.service.as_ref()) {
         lab.apply_service(service)?;
     }
@@ -111,16 +130,21 @@ fn paths(run: &Run<'_>, wire: Wire) -> Vec<Path> {
     let across: PathLeg = |pair| pair.direct(&far(pair));
     let (one, four) = (Load::Tcp { streams: 1 }, Load::Tcp { streams: 4 });
     if wire != Wire::Segmented {
-        return vec![Path { name: "across nodes", leg: across, loads: vec![one, four] }];
+        return vec![Path { name: "across nodes", leg: across, ends: Ends::Apart, loads: vec![one, four] }];
     }
     let udp = [Load::Udp { length: 64 }, Load::Udp { length: 1400 }];
     let bulk = vec![one, four, Load::BothWays];
     let short = vec![Load::RoundTrips, Load::Loaded, Load::Connections];
     let all = [bulk.as_slice(), &udp, &short].concat();
     let some = [bulk.as_slice(), &[Load::RoundTrips, Load::Connections]].concat();
-    let path = |name, leg: PathLeg, loads: &[Load]| Path { name, leg, loads: run.scope.of(loads) };
+    let path = |name, leg: PathLeg, loads: &[Load]| Path {
+        name,
+        leg,
+        ends: Ends::Apart,
+        loads: run.scope.of(loads),
+    };
     let paths = vec![
-        path("same node", |pair| pair.direct(&near(pair)), &all),
+        Path { ends: Ends::WithinNode, ..path("same node", |pair| pair.direct(&near(pair)), &all) },
         path("across nodes", across, &all),
         path("outside, masqueraded", outside, &some),
         path("ClusterIP, across nodes", |pair| pair.cluster_ip(1, &far(pair)), &all),

@@ -31,6 +31,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::server::Call;
+use super::shortcut::Shortcut;
 use crate::worker::{Shared, Window};
 pub use directory::Directory;
 use watch::Permits;
@@ -44,6 +45,8 @@ pub struct Sight {
     pub windows: Vec<Window>,
     /// What people call things.
     pub directory: Arc<ArcSwap<Directory>>,
+    /// What would keep packets from being seen.
+    pub shortcut: Option<Arc<Shortcut>>,
 }
 
 /// Answers the calls of `observe.proto`.

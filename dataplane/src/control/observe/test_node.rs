@@ -75,6 +75,7 @@ impl Node {
             shared: Arc::clone(&self.shared),
             windows: vec![self.worker.window()],
             directory: Arc::new(ArcSwap::from_pointee(directory)),
+            shortcut: None,
         }
     }
 
@@ -118,7 +119,8 @@ pub(in crate::control) async fn answer(mut calls: mpsc::Receiver<Call>) {
     }
 }
 
-fn tables() -> crate::tables::Tables {
+/// Tables with both pods, of route generation 1.
+pub(in crate::control) fn tables() -> crate::tables::Tables {
     let facts = KernelFacts {
         uplink_mac: MacAddr([2, 0, 0, 0, 7, 10]),
         uplink_mtu: 1500,

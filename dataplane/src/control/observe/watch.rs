@@ -32,7 +32,7 @@ impl Permits {
     }
 }
 
-/// A tap in every worker, as long as this lives.
+/// A tap in every worker, as long as this lives. No packet passes the workers by so long.
 pub(super) struct Watch {
     id: u64,
     sight: Sight,
@@ -41,6 +41,9 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn begin(sight: &Sight, filter: &Filter, sink: &Sink) -> Self {
+        if let Some(shortcut) = &sight.shortcut {
+            shortcut.pause();
+        }
         let id = next_id();
         let place = |window: &Window| {
             let (filter, shared, sink) = (filter.clone(), Arc::clone(&sight.shared), sink.clone());
@@ -61,6 +64,9 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.sight.windows.iter().for_each(|window| window.unwatch(self.id));
+        if let Some(shortcut) = &self.sight.shortcut {
+            shortcut.resume();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The program that keeps frames of packet sockets' ports from the kernel's own stack (bpf/guard.bpf.c), attached at tc
 //! ingress.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use aya::EbpfLoader;
@@ -23,6 +24,14 @@ impl GuardProgram {
     /// [`ProgramError::Load`].
     pub fn load() -> Result<Self, ProgramError> {
         Self::new(None)
+    }
+
+    /// Another program in its place, which must be as strict; links as with [`GuardProgram::load_or_take_over`].
+    ///
+    /// # Errors
+    /// [`ProgramError::Pin`].
+    pub fn with(program: OwnedFd, dir: Option<&Path>) -> Result<Self, ProgramError> {
+        TcxLinks::new(NAME, program, dir).map(Self)
     }
 
     /// Loads the program with its links pinned in `dir`, inside a bpffs, and takes over those that are pinned there.
@@ -55,6 +64,6 @@ impl GuardProgram {
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard.o"));
         let refused = |e: aya::EbpfError| ProgramError::Load { program: NAME, reason: chain(&e) };
         let mut ebpf = EbpfLoader::new().btf(None).load(object).map_err(refused)?;
-        TcxLinks::new(NAME, classifier(&mut ebpf, NAME, NAME)?, dir).map(Self)
+        Self::with(classifier(&mut ebpf, NAME, NAME)?, dir)
     }
 }

@@ -88,7 +88,8 @@ fn drop_other_shape(fresh: &Ebpf, map: &str, pin: &Path) -> Result<(), ProgramEr
     std::fs::remove_file(pin).map_err(failed)
 }
 
-fn map_fd(map: &Map) -> std::os::fd::BorrowedFd<'_> {
+/// The map's descriptor.
+pub(super) fn map_fd(map: &Map) -> std::os::fd::BorrowedFd<'_> {
     match map {
         Map::Array(data)
         | Map::HashMap(data)

@@ -1,7 +1,8 @@
 //! The XDP programs (C in bpf/, compiled by build.rs) and their lives on devices.
 //!
 //! [`PodProgram`] serves all pod ports and the host link, [`UplinkProgram`] the node's NIC, at XDP or at tc ingress,
-//! [`GuardProgram`] at tc ingress the ports that have packet sockets, over which [`LanesProgram`] sorts frames. Links and
+//! [`GuardProgram`] at tc ingress the ports that have packet sockets, over which [`LanesProgram`] sorts frames and past which
+//! [`ShortcutProgram`] carries some. Links and
 //! maps may be pinned in a directory of a bpffs: then they stay when the process ends, and the next process takes
 //! them over without ever detaching. A foreign program on a device is never replaced.
 
@@ -12,6 +13,7 @@ mod links;
 mod load;
 mod pod;
 mod query;
+mod shortcut;
 mod tcx;
 mod uplink;
 
@@ -22,6 +24,7 @@ pub use guard::GuardProgram;
 pub use lanes::LanesProgram;
 pub use pod::PodProgram;
 pub use query::{OnDevice, program_on};
+pub use shortcut::{MAX_WAYS, Passed, RecordIndex, ShortcutControl, ShortcutProgram, Way, WayKey, Ways};
 pub use uplink::{Frontend, Place, Preference, Prefix, Snat, UplinkConfig, UplinkCounters, UplinkProgram};
 
 /// What can go wrong with an XDP program.

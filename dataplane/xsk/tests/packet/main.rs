@@ -3,10 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod shortcut;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -26,24 +29,28 @@ struct Forwarder {
     sockets: [PacketSocket; 2],
     superframes: u64,
     partial: u64,
+    frames: u64,
 }
 
 impl Forwarder {
-    fn new(devices: [&str; 2]) -> Self {
+    fn new(devices: [&str; 2], filter: Option<BorrowedFd<'_>>) -> Self {
         let area =
             Area::new(AreaConfig { chunks: CHUNKS, populate: false, ..AreaConfig::default() }).unwrap();
         let sockets = devices.map(|name| {
             let ifindex = device::index(name).unwrap();
-            PacketSocket::open(&[&area.handle()], ifindex, MAX_PIECES, HEADROOM, None).unwrap().pop().unwrap()
+            let opened = PacketSocket::open(&[&area.handle()], ifindex, MAX_PIECES, HEADROOM, filter);
+            opened.unwrap().pop().unwrap()
         });
         let free = (0..CHUNKS).map(|n| u64::from(n) * 4096).collect();
-        Self { area, free, sockets, superframes: 0, partial: 0 }
+        Self { area, free, sockets, superframes: 0, partial: 0, frames: 0 }
     }
 
-    fn turn(&mut self) {
+    /// Once around; returns how many frames it has carried so far.
+    fn turn(&mut self) -> u64 {
         for from in 0..2 {
             self.fill(from, 32);
             let came = self.sockets[from].receive(&mut self.area, MESSAGES);
+            self.frames += came as u64;
             for slot in 0..came {
                 let mut pieces = Vec::new();
                 let header =
@@ -61,6 +68,7 @@ impl Forwarder {
         }
         let lent = self.sockets.iter().map(PacketSocket::lent).sum::<u32>();
         assert_eq!(self.free.len() as u32 + lent, CHUNKS, "a chunk is missing, or there twice");
+        self.frames
     }
 
     fn fill(&mut self, socket: usize, slots: usize) {
@@ -94,7 +102,7 @@ fn a_tcp_stream_crosses_in_superframes_whose_checksums_nobody_completes() {
         for device in ["pod0", "pod1"] {
             guard.attach(device::index(device).unwrap()).unwrap();
         }
-        let mut forwarder = Forwarder::new(["pod0", "pod1"]);
+        let mut forwarder = Forwarder::new(["pod0", "pod1"], None);
         while !stopped.load(Ordering::Relaxed) {
             forwarder.turn();
         }
@@ -188,7 +196,8 @@ fn bulk_has_a_lane_of_its_own_and_nothing_overtakes() {
         let handles: Vec<_> = areas.iter().map(Area::handle).collect();
         let handles: Vec<_> = handles.iter().collect();
         let mut lanes =
-            PacketSocket::open_lanes(&handles, ifindex, 1, HEADROOM, &LanesProgram::load().unwrap()).unwrap();
+            PacketSocket::open_lanes(&handles, ifindex, 1, HEADROOM, &LanesProgram::load().unwrap(), None)
+                .unwrap();
         // One flow sends 40 KB at once, forty others 100 bytes each. Who is kept from sending for long sends little.
         let send = |attempt: u16| {
             let start = Instant::now();
