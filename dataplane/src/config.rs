@@ -16,7 +16,7 @@ use clap::{Arg, ArgMatches};
 
 use sources::Sources;
 pub use sources::{ConfigError, Origin};
-pub use values::{Cores, Drivers, HostLinkNames, LogFormat, PodDriver, TunnelDriver};
+pub use values::{Cores, Drivers, HostLinkNames, LogFormat, PodDriver, Poll, TunnelDriver};
 
 /// Name of the subcommand that removes what outlives the process.
 const CLEANUP: &str = "cleanup";
@@ -32,6 +32,7 @@ Examples:
   headrace-dataplane --config /etc/headrace.toml  lines such as  cores = [2, 3]
   HEADRACE_LOG_LEVEL=debug headrace-dataplane     any key from the environment
   headrace-dataplane --run-dir /run/b             a second node, in its namespace
+  headrace-dataplane --state two-ports.yaml --cores 3 --poll always   a forwarder without a controller
   headrace-dataplane cleanup                      remove what a stopped one left
   headrace-dataplane prepare                      mount the BPF file system, for one that may not
 
@@ -47,7 +48,7 @@ struct Row {
     help: &'static str,
 }
 
-const KEYS: [Row; 15] = [
+const KEYS: [Row; 18] = [
     row(
         "run-dir",
         "DIR",
@@ -72,6 +73,24 @@ const KEYS: [Row; 15] = [
         "on|off",
         Some("off"),
         "Hand established flows between pods of this node, on packet sockets and untranslated, to the kernel",
+    ),
+    row(
+        "state",
+        "FILE",
+        None,
+        "Forward by this YAML file alone, without a controller; read again when it changes",
+    ),
+    row(
+        "poll",
+        "MODE",
+        Some("adaptive"),
+        "adaptive: sleep when nothing comes; always: never sleep, on cores of its own",
+    ),
+    row(
+        "huge-pages",
+        "on|off",
+        Some("off"),
+        "Frame memory in huge pages of 2 MiB, reserved beforehand (sysctl vm.nr_hugepages)",
     ),
     row("cores", "LIST", None, "A worker pinned to each, as in 0,1 or 2-5 [default: one, on the last core]"),
     row("workers", "N", None, "Workers that are not pinned, instead of cores"),
@@ -126,6 +145,12 @@ pub struct Config {
     pub drivers: Drivers,
     /// Whether established flows within the node are handed to the kernel.
     pub shortcut: bool,
+    /// A static state; `None` = a controller tells.
+    pub state: Option<PathBuf>,
+    /// What a worker does without packets.
+    pub poll: Poll,
+    /// Whether frame memory lies in huge pages.
+    pub huge_pages: bool,
     /// Where workers run, at least one.
     pub cores: Cores,
     /// Entries of the flow table.
@@ -177,6 +202,9 @@ impl Config {
             uplink: sources.optional("uplink", values::device)?,
             drivers: sources.required("driver", values::drivers)?,
             shortcut: sources.required("shortcut", values::on_or_off)?,
+            state: sources.optional("state", values::state_file)?,
+            poll: sources.required("poll", values::poll)?,
+            huge_pages: sources.required("huge-pages", values::on_or_off)?,
             cores: cores(&sources)?,
             flow_capacity: sources.required("flow-capacity", values::flow_capacity)?,
             pod_chunks: sources.required("pod-chunks", values::chunks)?,

@@ -36,6 +36,7 @@ pub mod pod;
 pub mod process;
 pub mod service;
 pub mod space;
+pub mod standalone;
 pub mod state;
 pub mod statistics;
 pub mod traffic;

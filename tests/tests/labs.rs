@@ -26,6 +26,7 @@ mod kubernetes;
 mod kubernetes_scale;
 mod libcni;
 mod metrics;
+mod nfv;
 mod observe;
 mod path_mtu;
 mod restart;

@@ -123,6 +123,7 @@ fn source(source: &str) -> String {
     match source {
         "controller" => "the agent feeds the dataplane".into(),
         "saved" => "the dataplane goes on with saved tables".into(),
+        "file" => "the dataplane runs by its state file".into(),
         _ => "the dataplane has no tables".into(),
     }
 }

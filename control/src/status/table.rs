@@ -40,6 +40,7 @@ fn summary(s: &Status) -> String {
         "controller" => "fed by the agent".to_owned(),
         "kept" => "as the agent left it; no agent is connected now".to_owned(),
         "saved" => "from an earlier run; no agent is connected".to_owned(),
+        "file" => "from its state file; no agent is wanted".to_owned(),
         _ => "none; no agent has connected yet".to_owned(),
     };
     format!(

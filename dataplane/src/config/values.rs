@@ -68,6 +68,16 @@ pub enum TunnelDriver {
     Udp,
 }
 
+/// What a worker does without packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Poll {
+    /// Spins a little, then sleeps until something comes.
+    #[default]
+    Adaptive,
+    /// Looks again at once: a core of its own for the lowest latency.
+    Always,
+}
+
 /// Names of both ends of the host link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostLinkNames {
@@ -103,6 +113,18 @@ pub(super) fn device(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text.into())
+}
+
+pub(super) fn state_file(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("a file is needed".into()) } else { Ok(text.into()) }
+}
+
+pub(super) fn poll(text: &str) -> Result<Poll, String> {
+    match text {
+        "adaptive" => Ok(Poll::Adaptive),
+        "always" => Ok(Poll::Always),
+        _ => Err("adaptive or always".into()),
+    }
 }
 
 pub(super) fn drivers(text: &str) -> Result<Drivers, String> {

@@ -27,6 +27,7 @@ pub mod shortcut;
 pub mod snat_ports;
 pub mod socket;
 pub mod start;
+pub mod state_file;
 pub mod status;
 pub mod uplink;
 pub mod veth;

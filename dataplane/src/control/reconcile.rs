@@ -33,6 +33,7 @@ use super::publish::Publisher;
 use super::saved::Saved;
 use super::server::Call;
 use super::shortcut::{KeeperThread, Shortcut, ShortcutError};
+use super::state_file::StateFile;
 use super::uplink::Uplink;
 use super::warnings::{Topic, Warnings};
 use super::workers::Workers;
@@ -56,6 +57,8 @@ pub enum Source {
     None,
     /// An earlier run left it.
     Saved,
+    /// A file that is followed.
+    File,
     /// A controller whose stream is open.
     Controller,
     /// A controller whose stream has ended.
@@ -67,6 +70,7 @@ impl fmt::Display for Source {
         f.write_str(match self {
             Self::None => "none",
             Self::Saved => "saved",
+            Self::File => "file",
             Self::Controller => "controller",
             Self::Kept => "kept",
         })
@@ -121,6 +125,7 @@ pub struct Reconciler {
     asked: Asked,
     listening: BTreeSet<u16>,
     saved: Saved,
+    file: Option<StateFile>,
     ticks: u64,
 }
 
@@ -128,6 +133,8 @@ pub struct Reconciler {
 pub struct Parts {
     /// Settings of the process.
     pub config: Config,
+    /// The file by which it runs.
+    pub file: Option<StateFile>,
     /// The kernel's view.
     pub kernel: Kernel,
     /// No port is open yet.
@@ -145,7 +152,7 @@ pub struct Parts {
 impl Reconciler {
     /// Begins with the state that an earlier run left, if there is one, in force.
     pub async fn new(parts: Parts) -> Self {
-        let Parts { config, kernel, ports, uplink, workers, flows, shortcut } = parts;
+        let Parts { config, file, kernel, ports, uplink, workers, flows, shortcut } = parts;
         let no_shortcut = shortcut.as_ref().err().map(ToString::to_string);
         let (shortcut, keeper) = shortcut.ok().flatten().unzip();
         let mut reconciler = Self {
@@ -167,6 +174,7 @@ impl Reconciler {
             asked: Asked::default(),
             listening: BTreeSet::new(),
             saved: Saved::new(&config.run_dir),
+            file,
             ticks: 0,
             config,
             kernel,
@@ -221,6 +229,7 @@ impl Reconciler {
                     self.kernel_changed().await;
                 }
                 _ = tick.tick() => self.tick().await,
+                () = StateFile::asked(self.file.as_mut()) => self.follow_file().await,
                 () = save => self.save(),
                 written = self.saved.written() => self.saved_or_not(written),
             }
@@ -269,6 +278,9 @@ impl Reconciler {
 
     async fn tick(&mut self) {
         self.ticks += 1;
+        if self.file.as_ref().is_some_and(StateFile::has_changed) {
+            self.follow_file().await;
+        }
         self.forget_left_frontends();
         self.end_connections_of_left_pods();
         let known = &self.facts.neighbors;
@@ -300,6 +312,8 @@ impl Reconciler {
                 (Err(error), _) => vec![format!("{error}; changes of nodes and settings are not in force")],
                 (Ok(()), Ok(open)) => open.warnings.clone(),
                 (Ok(()), Err(_)) if self.source == Source::None => Vec::new(),
+                // A forwarder between its own ports needs none.
+                (Ok(()), Err(_)) if self.file.is_some() && self.desired.peers().is_empty() => Vec::new(),
                 (Ok(()), Err(problem)) => vec![format!("no uplink: {problem}")],
             },
         );

@@ -24,6 +24,7 @@ use super::reconcile::{FlowTable, Parts, Reconciler};
 use super::server;
 use super::shortcut::{Shortcut, Started};
 use super::socket::{Socket, SocketError};
+use super::state_file::{self, StateFile, StateFileError};
 use super::uplink::Uplink;
 use super::workers::{Workers, WorkersError};
 use crate::config::Config;
@@ -54,6 +55,9 @@ pub enum StartError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The file by which it runs.
+    #[error(transparent)]
+    StateFile(#[from] StateFileError),
     /// The flow log.
     #[error("cannot write the flow log {path}: {source}; correct --flow-log")]
     FlowLog {
@@ -114,6 +118,10 @@ pub(super) async fn serve_until(
     config: Config,
     pins: &Path,
 ) -> Result<(), StartError> {
+    // Who gives a file wants to know before anything is touched that it cannot be used.
+    if let Some(file) = &config.state {
+        state_file::load(file)?;
+    }
     // The table's lock comes first: it keeps a second process out of everything below.
     let (flows, asked) = open_flows(&config)?;
     let socket = Socket::listen(&config.run_dir)?;
@@ -132,7 +140,9 @@ pub(super) async fn serve_until(
     let ports = Ports::new(pins, workers.count(), config.drivers.pods, guard)?;
     let uplink = Uplink::new(pins, config.drivers.tunnel)?;
     let run_dir = config.run_dir.clone();
-    let reconciler = Reconciler::new(Parts { config, kernel, ports, uplink, workers, flows, shortcut }).await;
+    let file = config.state.as_deref().map(StateFile::follow).transpose().map_err(StartError::Runtime)?;
+    let parts = Parts { config, file, kernel, ports, uplink, workers, flows, shortcut };
+    let reconciler = Reconciler::new(parts).await;
     let (calls, inbox) = mpsc::channel(CALLS);
     start_flow_log(&reconciler.config, reconciler.sight())?;
     tell_where(&reconciler, &run_dir);

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 pub enum Topic {
     /// State of an earlier run.
     Saved,
+    /// The file by which it runs.
+    StateFile,
     /// Conversation with the kernel.
     Kernel,
     /// The host link.

@@ -61,11 +61,12 @@ impl Workers {
         let mut seats = Vec::new();
         for (id, core) in (0..).zip(config.cores.iter()) {
             let pools = Pools {
-                pods: Pool::new(AreaId::Pods, config.pod_chunks)?,
-                uplink: Pool::new(AreaId::Uplink, config.uplink_chunks)?,
+                pods: Pool::with_pages(AreaId::Pods, config.pod_chunks, config.huge_pages)?,
+                uplink: Pool::with_pages(AreaId::Uplink, config.uplink_chunks, config.huge_pages)?,
             };
             let (pods, uplink) = (pools.pods.area().handle(), pools.uplink.area().handle());
-            let setup = Setup { id: WorkerId(id), core, pools, shared: Arc::clone(shared) };
+            let setup =
+                Setup { id: WorkerId(id), core, poll: config.poll, pools, shared: Arc::clone(shared) };
             let handle = worker::spawn(setup)?;
             seats.push(Seat { handle, pods, uplink });
         }

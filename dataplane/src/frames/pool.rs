@@ -69,8 +69,16 @@ impl Pool {
     /// # Errors
     /// [`PoolError`] when the memory cannot be had.
     pub fn new(id: AreaId, chunks: u32) -> Result<Self, PoolError> {
-        let config =
-            AreaConfig { chunks, chunk_size: 4096, tx_metadata: id == AreaId::Pods, populate: false };
+        Self::with_pages(id, chunks, false)
+    }
+
+    /// The same, in huge pages if `huge`.
+    ///
+    /// # Errors
+    /// As for [`Pool::new`].
+    pub fn with_pages(id: AreaId, chunks: u32, huge: bool) -> Result<Self, PoolError> {
+        let tx_metadata = id == AreaId::Pods;
+        let config = AreaConfig { chunks, chunk_size: 4096, tx_metadata, populate: false, huge };
         let area = Area::new(config).map_err(|source| PoolError { id, source })?;
         let count = chunks as usize;
         Ok(Self {

@@ -1,10 +1,12 @@
-//! How a worker spends time without packets: a short spin, then it sleeps on its sockets.
+//! How a worker spends time without packets: a short spin, then it sleeps on its sockets, unless it shall never sleep.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::epoll;
 use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use crate::config::Poll;
 
 /// Empty turns before a worker sleeps. Longer spinning takes the cores from the pods whose packets it waits for.
 const SPINS: u32 = 6;
@@ -17,6 +19,7 @@ const SHORT_SLEEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
 /// A worker's rest.
 pub(super) struct Pace {
+    poll: Poll,
     epoll: OwnedFd,
     empty_turns: u32,
 }
@@ -26,10 +29,10 @@ impl Pace {
     ///
     /// # Errors
     /// Of epoll_create(2) and epoll_ctl(2).
-    pub(super) fn new(waker: BorrowedFd<'_>) -> rustix::io::Result<Self> {
+    pub(super) fn new(poll: Poll, waker: BorrowedFd<'_>) -> rustix::io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, waker, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
-        Ok(Self { epoll, empty_turns: 0 })
+        Ok(Self { poll, epoll, empty_turns: 0 })
     }
 
     /// Wakes up when the descriptor becomes readable; closing it ends that.
@@ -47,8 +50,8 @@ impl Pace {
             self.empty_turns = 0;
             return false;
         }
-        self.empty_turns += 1;
-        if self.empty_turns < SPINS {
+        self.empty_turns = self.empty_turns.saturating_add(1);
+        if self.poll == Poll::Always || self.empty_turns < SPINS {
             std::hint::spin_loop();
             return false;
         }

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::pace::{Pace, uptime};
 use super::{Closed, Shared, Worker, WorkerId};
+use crate::config::Poll;
 use crate::frames::Pools;
 use crate::observe::tap::Tap;
 use crate::port::{Port, PortIndex};
@@ -29,6 +30,8 @@ pub struct Setup {
     pub id: WorkerId,
     /// The core it is pinned to; `None` = wherever the scheduler puts it.
     pub core: Option<usize>,
+    /// What it does without packets.
+    pub poll: Poll,
     /// Its memory, on which the control thread may have opened the first sockets.
     pub pools: Pools,
     /// What it shares.
@@ -115,11 +118,11 @@ pub struct WorkerHandle {
 /// # Errors
 /// [`SpawnError`].
 pub fn spawn(setup: Setup) -> Result<WorkerHandle, SpawnError> {
-    let Setup { id, core, pools, shared } = setup;
+    let Setup { id, core, poll, pools, shared } = setup;
     let descriptor = |source: rustix::io::Errno| SpawnError::Descriptor { id, source: source.into() };
     let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
     let waker = Arc::new(eventfd(0, flags).map_err(descriptor)?);
-    let pace = Pace::new(waker.as_fd()).map_err(descriptor)?;
+    let pace = Pace::new(poll, waker.as_fd()).map_err(descriptor)?;
     let (commands, inbox) = unbounded();
     let (pinned_tx, pinned_rx) = bounded(1);
     let stats = WorkerStats::new();

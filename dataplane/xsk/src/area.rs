@@ -28,12 +28,14 @@ pub struct AreaConfig {
     pub tx_metadata: bool,
     /// Take all pages at once (MAP_POPULATE). Registering pins them anyway; in tests it is waste.
     pub populate: bool,
+    /// Pages of 2 MiB, which somebody must have reserved (vm.nr_hugepages), instead of the usual ones.
+    pub huge: bool,
 }
 
 impl Default for AreaConfig {
     /// 16384 chunks of 4096 bytes (64 MiB) with TX metadata.
     fn default() -> Self {
-        Self { chunks: 16384, chunk_size: 4096, tx_metadata: true, populate: true }
+        Self { chunks: 16384, chunk_size: 4096, tx_metadata: true, populate: true, huge: false }
     }
 }
 
@@ -59,7 +61,21 @@ pub enum AreaError {
         /// The error of mmap(2).
         source: std::io::Error,
     },
+    /// So many huge pages are not to be had.
+    #[error(
+        "cannot have {pages} huge pages of 2 MiB for frames: {source}; reserve more of them for every worker \
+         (sysctl vm.nr_hugepages), or do without"
+    )]
+    HugePages {
+        /// Pages asked for.
+        pages: usize,
+        /// The error of mmap(2).
+        source: std::io::Error,
+    },
 }
+
+/// Bytes of a huge page.
+const HUGE_PAGE: usize = 2 << 20;
 
 /// One memory region for frames. The only way to its bytes; not cloneable, so that `&mut` means alone.
 #[derive(Debug)]
@@ -95,7 +111,7 @@ impl Area {
     /// # Errors
     /// [`AreaError`] when the shape is none the kernel registers or memory is short.
     pub fn new(config: AreaConfig) -> Result<Self, AreaError> {
-        let AreaConfig { chunks, chunk_size, populate, .. } = config;
+        let AreaConfig { chunks, chunk_size, populate, huge, .. } = config;
         if !chunk_size.is_power_of_two() || !(2048..=4096).contains(&chunk_size) {
             return Err(AreaError::ChunkSize(chunk_size));
         }
@@ -104,8 +120,12 @@ impl Area {
             return Err(AreaError::Chunks { chunks, chunk_size });
         }
         let bytes = bytes as usize;
-        let memory =
-            Mapping::anonymous(bytes, populate).map_err(|source| AreaError::Map { bytes, source })?;
+        let memory = if huge {
+            let pages = bytes.div_ceil(HUGE_PAGE);
+            Mapping::huge(pages * HUGE_PAGE).map_err(|source| AreaError::HugePages { pages, source })?
+        } else {
+            Mapping::anonymous(bytes, populate).map_err(|source| AreaError::Map { bytes, source })?
+        };
         let region = Region { memory, config, anchor: Mutex::new(None) };
         Ok(Self { handle: AreaHandle { region: Arc::new(region) } })
     }
@@ -269,6 +289,17 @@ mod tests {
 
     fn small() -> Area {
         Area::new(AreaConfig { chunks: 4, populate: false, ..AreaConfig::default() }).unwrap()
+    }
+
+    #[test]
+    fn huge_pages_are_had_or_asked_for() {
+        match Area::new(AreaConfig { chunks: 1000, huge: true, ..AreaConfig::default() }) {
+            Ok(area) => assert_eq!(area.bytes(999 * 4096, 4096).len(), 4096),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains("2 huge pages") && text.contains("vm.nr_hugepages"), "{text}");
+            }
+        }
     }
 
     #[test]

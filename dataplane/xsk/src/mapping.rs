@@ -23,6 +23,13 @@ impl Mapping {
         Self::map(len, flags, -1, 0)
     }
 
+    /// The same in huge pages of 2 MiB, of which `len` must be a multiple, all taken now: one that is short later would end the
+    /// process (SIGBUS).
+    pub(crate) fn huge(len: usize) -> io::Result<Self> {
+        let pages = libc::MAP_HUGETLB | libc::MAP_HUGE_2MB | libc::MAP_POPULATE;
+        Self::map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | pages, -1, 0)
+    }
+
     /// The first `len` bytes behind `offset` of a socket's descriptor, shared with the kernel.
     pub(crate) fn shared(fd: BorrowedFd<'_>, len: usize, offset: libc::off_t) -> io::Result<Self> {
         Self::map(len, libc::MAP_SHARED | libc::MAP_POPULATE, fd.as_raw_fd(), offset)

@@ -3,6 +3,7 @@
 //!
 //! Poll-mode forwarders take a core as long as they run, so each is stopped while others are measured.
 
+use std::net::Ipv4Addr;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -18,11 +19,11 @@ use crate::plan::NIC;
 use crate::process::{Process, wait_until};
 use crate::traffic::iperf::PORT;
 use crate::traffic::ping::Ping;
-use crate::{Lab, LabError, Space, command};
+use crate::{Lab, LabError, Space, command, standalone};
 
 /// The clients' addresses.
-const LEFT: &str = "10.9.0.1";
-const RIGHT: &str = "10.9.0.2";
+const LEFT: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+const RIGHT: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 3);
 /// How long a forwarder may take until it forwards.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -48,11 +49,19 @@ enum Kind {
     Testpmd(&'static str),
     /// Open vSwitch with its userspace datapath.
     OpenVswitch,
+    /// Headrace without an agent; with what the clients leave to their devices, or without as the others.
+    Headrace { offloads: bool },
 }
 
 impl Kind {
-    const ALL: [Self; 4] =
-        [Self::Testpmd("net_af_packet"), Self::Testpmd("net_af_xdp"), Self::OpenVswitch, Self::Bridge];
+    const ALL: [Self; 6] = [
+        Self::Headrace { offloads: true },
+        Self::Headrace { offloads: false },
+        Self::Testpmd("net_af_packet"),
+        Self::Testpmd("net_af_xdp"),
+        Self::OpenVswitch,
+        Self::Bridge,
+    ];
 
     fn subject(self) -> &'static str {
         match self {
@@ -60,13 +69,15 @@ impl Kind {
             Self::Testpmd("net_af_xdp") => "testpmd-af_xdp",
             Self::Testpmd(_) => "testpmd-af_packet",
             Self::OpenVswitch => "ovs-userspace",
+            Self::Headrace { offloads: true } => "headrace",
+            Self::Headrace { offloads: false } => "headrace-no-offloads",
         }
     }
 
     /// The program that it needs, and the package that has it.
     fn needs(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::Bridge => None,
+            Self::Bridge | Self::Headrace { .. } => None,
             Self::Testpmd(_) => Some(("dpdk-testpmd", "dpdk-dev librte-net-af-packet23 librte-net-af-xdp23")),
             Self::OpenVswitch => Some(("ovs-vswitchd", "openvswitch-switch")),
         }
@@ -125,8 +136,9 @@ impl Forwarder {
     fn start(lab: &Lab, kind: Kind) -> Result<Self, LabError> {
         let state = lab.state();
         let machine = Machine::start(&state.config.name, &state.directory, kind.subject())?;
-        // Checksums and segments are left to the kernel's bridge only: the others would lose them.
-        let offloads = kind == Kind::Bridge;
+        // Checksums and segments are left to who carries them: the others would lose them.
+        let offloads = matches!(kind, Kind::Bridge | Kind::Headrace { offloads: true });
+        let client = if matches!(kind, Kind::Headrace { .. }) { standalone::client } else { client };
         let left = client(&machine, "left", LEFT, offloads)?;
         let right = client(&machine, "right", RIGHT, offloads)?;
         let process = match kind {
@@ -140,12 +152,13 @@ impl Forwarder {
                 None
             }
             Kind::Testpmd(driver) => Some(testpmd(&machine, driver)?),
+            Kind::Headrace { .. } => Some(headrace(&machine)?),
             Kind::OpenVswitch => {
                 let pid = machine.space.script(OPEN_VSWITCH)?.trim().parse().unwrap_or(0);
                 Some(Process::of(pid).map_err(LabError::io("find ovs-vswitchd"))?)
             }
         };
-        let address = RIGHT.parse().unwrap_or_else(|_| unreachable!("it is a constant"));
+        let address = RIGHT;
         let leg =
             Leg { client: left, server: right, address, port: PORT, ping: Some(address), service: None };
         let forwarder = Self { kind, leg, process };
@@ -187,7 +200,7 @@ impl Forwarder {
 }
 
 /// A namespace with one end of a veth, whose other end is `name` on the machine.
-fn client(machine: &Machine, name: &str, address: &str, offloads: bool) -> Result<Space, LabError> {
+fn client(machine: &Machine, name: &str, address: Ipv4Addr, offloads: bool) -> Result<Space, LabError> {
     let space = machine.add_namespace(name)?;
     machine.space.script(&format!(
         "ip link add {name} type veth peer name {NIC} netns {name}
@@ -203,9 +216,22 @@ fn client(machine: &Machine, name: &str, address: &str, offloads: bool) -> Resul
     Ok(space)
 }
 
+/// From one port to the other by their addresses, polling on the last core as testpmd does.
+fn headrace(machine: &Machine) -> Result<Process, LabError> {
+    let ports = [standalone::port(1, "left", LEFT), standalone::port(2, "right", RIGHT)].concat();
+    let state = format!(
+        "settings: {{node-addresses: [192.0.2.1], pod-cidrs: [10.9.0.0/24], cluster-cidrs: [10.9.0.0/16]}}\n\
+         ports:\n{ports}"
+    );
+    standalone::start(machine, &state, &["--cores", &last_core().to_string(), "--poll", "always"])
+}
+
+fn last_core() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() - 1)
+}
+
 /// Frames from one port to the other, untouched, on the last core.
 fn testpmd(machine: &Machine, driver: &str) -> Result<Process, LabError> {
-    let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let log = machine.log("dpdk-testpmd");
     let failed = || LabError::io("start dpdk-testpmd".to_owned());
     let output = std::fs::File::create(&log).map_err(failed())?;
@@ -214,7 +240,7 @@ fn testpmd(machine: &Machine, driver: &str) -> Result<Process, LabError> {
         "dpdk-testpmd -l 0,{last} --no-huge -m 256 --no-pci --no-telemetry --file-prefix {driver} \
          --vdev={driver}0,iface=left --vdev={driver}1,iface=right \
          -- --forward-mode=io --auto-start --total-num-mbufs=16384 --stats-period=3600",
-        last = cores - 1
+        last = last_core()
     );
     let child = machine
         .space

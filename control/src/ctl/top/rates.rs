@@ -14,7 +14,7 @@ pub(super) struct Rates {
     pub version: String,
     /// Since it runs.
     pub uptime_seconds: u64,
-    /// "controller", "saved" or "none".
+    /// "controller", "saved", "file" or "none".
     pub state_source: String,
     /// Connections in the table, both directions of each.
     pub flow_entries: u64,

@@ -99,6 +99,7 @@ impl Screen {
         let state = match r.state_source.as_str() {
             "controller" => "fed by the agent",
             "saved" => "no agent, state of an earlier run",
+            "file" => "by its state file",
             _ => "no agent yet",
         };
         Line::raw(format!(

@@ -46,7 +46,8 @@ impl Node {
         let shared = Arc::new(Shared { tables, flows, asked });
         let pool = |id| Pool::new(id, 512).unwrap();
         let pools = Pools { pods: pool(AreaId::Pods), uplink: pool(AreaId::Uplink) };
-        let setup = Setup { id: WorkerId(0), core: None, pools, shared: Arc::clone(&shared) };
+        let setup =
+            Setup { id: WorkerId(0), core: None, poll: <_>::default(), pools, shared: Arc::clone(&shared) };
         let worker = worker::spawn(setup).unwrap();
         let mut outsides = Vec::new();
         for index in 0..4 {

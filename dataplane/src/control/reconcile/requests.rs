@@ -1,4 +1,4 @@
-//! Changes of the desired state: from the controller, and from an earlier run.
+//! Changes of the desired state: from the controller, from a file, and from an earlier run.
 
 use headrace_api::state::{Change, Generation, PortId, Refusal, Resource};
 use headrace_api::{check, proto};
@@ -6,6 +6,7 @@ use headrace_api::{check, proto};
 use super::{Reconciler, Source, sentence};
 use crate::control::desired::Diff;
 use crate::control::saved::SaveError;
+use crate::control::state_file::StateFile;
 use crate::control::status;
 use crate::control::warnings::Topic;
 
@@ -13,16 +14,13 @@ impl Reconciler {
     /// Answers a request.
     pub(super) async fn change(&mut self, request: proto::SyncRequest) -> proto::SyncReply {
         let generation = request.generation;
+        if let Some(file) = &self.file {
+            return refused(generation, &[in_charge(file)]);
+        }
         let outcome = check::request(request).and_then(|(generation, change)| {
             let touched = touched_ports(&change);
             self.desired.apply(change).map(|diff| (generation, touched, diff))
         });
-        let refused = |refusals: &[Refusal]| proto::SyncReply {
-            generation,
-            accepted: false,
-            refusals: refusals.iter().map(Into::into).collect(),
-            ports: Vec::new(),
-        };
         match outcome {
             Ok((generation, touched, diff)) => {
                 self.accept(generation, Source::Controller, &diff).await;
@@ -37,7 +35,7 @@ impl Reconciler {
                 for refusal in &refusals {
                     tracing::warn!("generation {generation} is refused: {refusal}");
                 }
-                let reply = refused(&refusals);
+                let reply = refused(generation, &refusals);
                 self.last_refusals = refusals;
                 reply
             }
@@ -71,8 +69,39 @@ impl Reconciler {
         self.follow_frontends(diff);
     }
 
-    /// Takes up the state that an earlier run left, if there is one.
+    /// Reads the file by which this runs. What cannot be used is told, and changes nothing.
+    pub(super) async fn follow_file(&mut self) {
+        let Some(file) = &mut self.file else { return };
+        let place = file.path().display().to_string();
+        let applied = file.load().map_err(|error| error.to_string()).and_then(|(_, change)| {
+            let told = |refusals: Vec<Refusal>| {
+                refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            };
+            self.desired
+                .apply(change)
+                .map_err(|refusals| format!("the state file {place}: {}", told(refusals)))
+        });
+        match applied {
+            Ok(diff) => {
+                let generation = Generation(self.generation.0 + 1);
+                tracing::info!("the state file {place} is in force, generation {}", generation.0);
+                self.warnings.set(Topic::StateFile, Vec::new());
+                self.accept(generation, Source::File, &diff).await;
+            }
+            Err(problem) => {
+                let kept =
+                    if self.source == Source::File { "; what it held before stays in force" } else { "" };
+                self.warnings.set(Topic::StateFile, vec![format!("{problem}{kept}")]);
+            }
+        }
+    }
+
+    /// Takes up the state of the file by which this runs, or that an earlier run left, if there is one.
     pub(super) async fn resume(&mut self) {
+        if self.file.is_some() {
+            self.follow_file().await;
+            return self.converge().await;
+        }
         match self.saved.load() {
             Ok(Some((generation, change))) => match self.desired.apply(change) {
                 Ok(diff) => {
@@ -105,6 +134,19 @@ impl Reconciler {
     pub(super) fn saved_or_not(&mut self, written: Result<(), SaveError>) {
         self.warnings.set(Topic::Saved, sentence(written));
     }
+}
+
+fn refused(generation: u64, refusals: &[Refusal]) -> proto::SyncReply {
+    let refusals = refusals.iter().map(Into::into).collect();
+    proto::SyncReply { generation, accepted: false, refusals, ports: Vec::new() }
+}
+
+fn in_charge(file: &StateFile) -> Refusal {
+    let reason = format!(
+        "this dataplane runs by the file {} alone: change that, or start it without --state",
+        file.path().display()
+    );
+    Refusal { resource: "state".into(), field: "file".into(), reason }
 }
 
 /// Ports that a request names, whether it changes them or not: the controller waits for them.
