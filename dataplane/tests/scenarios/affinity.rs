@@ -117,8 +117,6 @@ fn both_workers_and_the_next_process_know_it() {
 fn clients_by_the_thousand_push_out_clients_alone() {
     let mut plan = plan(600);
     plan.affinity = FlowMap::anonymous(&Geometry { capacity: 512, content_version: 0 }).unwrap();
-    // So large that no connection is pushed out.
-    plan.flows = FlowMap::anonymous(&Geometry { capacity: 16_384, content_version: 0 }).unwrap();
     let mut w = plan.world();
     for i in 0..1500u32 {
         let client = format!("203.{}.{}.9", i >> 8, i & 255);

@@ -51,7 +51,8 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new() -> Self {
-        let geometry = Geometry { capacity: 4096, content_version: 0 };
+        // So large that no walk pushes a flow out that does not mean to: where a flow lies is random.
+        let geometry = Geometry { capacity: 16_384, content_version: 0 };
         Self {
             desired: Desired::new(),
             workers: 1,

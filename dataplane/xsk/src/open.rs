@@ -82,8 +82,9 @@ pub struct Granted {
 /// Budget of kernels without XDP_MAX_TX_SKB_BUDGET, TX_BATCH_SIZE of net/xdp/xsk.c.
 const DEFAULT_TX_BUDGET: u32 = 32;
 
-/// A closed socket's queue is freed by a kernel work queue, a little after close(2): wait this long for it.
-const BUSY_TRIES: u32 = 100;
+/// A closed socket's queue is freed by a kernel work queue under the network configuration's lock (`xp_release_deferred`
+/// takes rtnl_lock), which others may hold for hundreds of milliseconds: wait 3 s for it.
+const BUSY_TRIES: u32 = 1500;
 const BUSY_WAIT: Duration = Duration::from_millis(2);
 
 impl Socket {
@@ -259,7 +260,7 @@ impl Prepared {
         set(with(false)).map(|()| false).map_err(Failed::at("register the frame area"))
     }
 
-    /// Binds, waiting a little for a queue whose last socket was just closed.
+    /// Binds, waiting for a queue whose last socket was just closed.
     fn bind(&self, ifindex: u32, queue: u32, flags: u16, shared: BorrowedFd<'_>) -> Result<(), Failed> {
         use std::os::fd::AsRawFd;
         let shares = flags & libc::XDP_SHARED_UMEM != 0;
