@@ -41,6 +41,9 @@ pub(super) struct CaptureArgs {
     /// End after so many frames; 0 = when interrupted
     #[arg(short = 'n', long, default_value = "0", value_name = "N")]
     count: u64,
+    /// Most MiB of frames to copy in a second. Frames beyond are lost and counted: taking more slows what is looked at
+    #[arg(long, default_value = "32", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
 }
 
 /// Captures until there are enough frames, or until it is interrupted.
@@ -50,6 +53,7 @@ pub(super) async fn run(run_dir: &Path, args: CaptureArgs, printer: &Printer) ->
         ports: args.ports,
         snap_length: args.snap_length,
         count: args.count,
+        rate: u64::from(args.rate) << 20,
     };
     // Under full load frames are lost and counted rather than traffic slowed: this takes time that nobody else wants.
     let _ = rustix::process::nice(19);
@@ -80,9 +84,14 @@ pub(super) async fn run(run_dir: &Path, args: CaptureArgs, printer: &Printer) ->
     }
     if let Some(mut file) = file {
         file.flush()?;
-        eprintln!("{frames} frames captured, {lost} lost because they came too fast");
+        eprintln!("{frames} frames captured, {lost} lost because they came too fast{}", remedy(lost));
     }
     Ok(())
+}
+
+/// What to do about losses.
+fn remedy(lost: u64) -> &'static str {
+    if lost > 0 { " (a filter, --snap-length or --rate lose fewer)" } else { "" }
 }
 
 /// A file in the making.

@@ -7,6 +7,9 @@ use std::time::Duration;
 use headrace_api::proto;
 use serde::Serialize;
 
+/// An idle worker sleeps no longer than 200 ms at a time; in less than this none is said to stand.
+const LONG_FOR_A_TURN: Duration = Duration::from_millis(800);
+
 /// What happens in a second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Rates {
@@ -37,6 +40,8 @@ pub(super) struct Worker {
     pub core: u32,
     /// Part of the time with packets in hand, 0 to 1.
     pub load: f64,
+    /// It did not go round its loop once in a time that even an idle worker does not sleep through.
+    pub stands: bool,
     /// Frames received, per second.
     pub frames: f64,
     /// Bits received, per second.
@@ -88,7 +93,7 @@ impl Rates {
         let restarted = now.uptime_seconds < before.uptime_seconds;
         let nothing = proto::StatusReply::default();
         let before = if restarted { &nothing } else { before };
-        let per = PerSecond(time.as_secs_f64().max(1e-3));
+        let per = PerSecond(time);
         let mut rates = Self {
             version: now.version.clone(),
             uptime_seconds: now.uptime_seconds,
@@ -114,6 +119,10 @@ impl Rates {
 impl fmt::Display for Rates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for w in &self.workers {
+            if w.stands {
+                write!(f, "core {} stands still; ", w.core)?;
+                continue;
+            }
             write!(
                 f,
                 "core {} {:3.0} % {:.3} Mpps {:.3} Gbit/s {:.1} per burst {:.0} drops/s; ",
@@ -129,11 +138,11 @@ impl fmt::Display for Rates {
     }
 }
 
-struct PerSecond(f64);
+struct PerSecond(Duration);
 
 impl PerSecond {
     fn of(&self, now: u64, before: u64) -> f64 {
-        now.saturating_sub(before) as f64 / self.0
+        now.saturating_sub(before) as f64 / self.0.as_secs_f64().max(1e-3)
     }
 }
 
@@ -155,6 +164,7 @@ fn worker(
     Worker {
         id: w.id,
         core: w.core,
+        stands: w.loops == old.loops && per.0 >= LONG_FOR_A_TURN,
         load: if alive == 0 { 0.0 } else { (busy as f64 / alive as f64).min(1.0) },
         frames: per.of(w.frames, old.frames),
         bits: per.of(bytes(now), bytes(before)) * 8.0,

@@ -163,11 +163,16 @@ fn core(w: &Worker) -> Row<'_> {
         _ => Color::Green,
     };
     let filled = ((w.load * BAR as f64).round() as usize).min(BAR);
+    let bar = if w.stands {
+        Line::styled("stands still", Style::new().fg(Color::Red).add_modifier(Modifier::BOLD))
+    } else {
+        Line::styled("█".repeat(filled) + &"░".repeat(BAR - filled), Style::new().fg(color))
+    };
     Row::new([
         Line::raw(w.id.to_string()),
         Line::raw(w.core.to_string()),
         Line::raw(format!("{:3.0} %", w.load * 100.0)),
-        Line::styled("█".repeat(filled) + &"░".repeat(BAR - filled), Style::new().fg(color)),
+        bar,
         Line::raw(format!("{:.3}", w.frames / 1e6)),
         Line::raw(format!("{:.3}", w.bits / 1e9)),
         Line::raw(format!("{:.1}", w.per_burst)),

@@ -18,6 +18,7 @@ fn status(uptime: u64, frames: u64, busy_ns: u64, drops: u64) -> proto::StatusRe
     let drop = proto::Count { name: "no_route".into(), meaning: "Nothing leads there.".into(), count: drops };
     let worker = proto::WorkerStatus {
         core: 3,
+        loops: frames,
         frames,
         bursts: frames / 8,
         busy_ns,
@@ -69,6 +70,18 @@ fn a_restarted_dataplane_has_no_negative_rates() {
         Rates::between(&status(100, 9_000_000, 7, 7), &status(1, 1_000, 0, 0), Duration::from_secs(1));
     assert_eq!(rates.workers[0].frames, 1000.0);
     assert!(rates.drops.is_empty());
+}
+
+#[test]
+fn a_worker_that_makes_no_turn_stands_still() {
+    let (before, now) = (status(10, 1_000_000, 0, 5), status(11, 1_000_000, 0, 5));
+    let rates = Rates::between(&before, &now, Duration::from_secs(1));
+    assert!(rates.workers[0].stands && rates.to_string().contains("core 3 stands still"), "{rates}");
+    assert!(shown(&Screen::new(rates), 120, 30).contains("stands still"));
+    // So short a time says nothing of an idle one.
+    let rates = Rates::between(&before, &now, Duration::from_millis(200));
+    assert!(!rates.workers[0].stands);
+    assert!(!shown(&Screen::new(rates), 120, 30).contains("stands still"));
 }
 
 #[test]
