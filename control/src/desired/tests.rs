@@ -24,6 +24,24 @@ fn the_own_node_gives_the_settings() {
 }
 
 #[test]
+fn the_detector_says_whose_traffic_is_that_of_pods_here() {
+    let objects = cluster([mk_node("a", "10.244.1.0/24", "192.168.0.1", None)]);
+    for (detector, sources) in [
+        (LocalDetector::ClusterCidr, &["10.244.0.0/16"][..]),
+        (LocalDetector::NodeCidr, &["10.244.1.0/24"]),
+        (LocalDetector::Nobody, &[]),
+    ] {
+        let mut config = config();
+        config.cluster.local_detector = detector;
+        let mut derivation = Derivation::new(config);
+        derivation.update(&objects);
+        let settings = derivation.desired(&Ports::default()).settings.unwrap();
+        let found: Vec<_> = settings.local_sources.iter().map(ToString::to_string).collect();
+        assert_eq!(found, sources, "{detector:?}");
+    }
+}
+
+#[test]
 fn the_mac_in_the_own_node_object_goes_before_the_made_one() {
     let objects = cluster([mk_node("a", "10.244.1.0/24", "192.168.0.1", Some(MAC_B))]);
     assert_eq!(derive(&objects).0.settings.unwrap().vtep_mac.to_string(), MAC_B);

@@ -3,8 +3,10 @@
 //! A change of Services alone shares everything else with the snapshot before. The route generation moves only when a
 //! cached route may be wrong, since every flow then looks its way up again: new MAC addresses of next hops do not count,
 //! nor next hops added behind the others.
+//!
+//! Snapshots are freed here too: a worker that picks up the next one never is the last who has the former.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,12 +28,14 @@ pub struct Publisher {
     shortcut: Option<Arc<Shortcut>>,
     /// How many snapshots were published, and when the last one was.
     updates: Cell<(u64, Instant)>,
+    /// Snapshots that some worker may have still.
+    former: RefCell<Vec<Arc<Tables>>>,
 }
 
 impl Publisher {
     /// Takes over the tables as they are.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, shortcut: None, updates: Cell::new((0, Instant::now())) }
+        Self { shared, shortcut: None, updates: Cell::new((0, Instant::now())), former: RefCell::default() }
     }
 
     /// Tells the shortcut of every change, if there is one.
@@ -46,9 +50,15 @@ impl Publisher {
         (updates, last.elapsed())
     }
 
+    /// Frees snapshots that no worker has any more.
+    pub fn free_former(&self) {
+        self.former.borrow_mut().retain(|tables| Arc::strong_count(tables) > 1);
+    }
+
     fn store(&self, tables: Tables) {
+        self.free_former();
         let tables = Arc::new(tables);
-        self.shared.tables.store(Arc::clone(&tables));
+        self.former.borrow_mut().push(self.shared.tables.swap(Arc::clone(&tables)));
         if let Some(shortcut) = &self.shortcut {
             shortcut.follow(&tables);
         }

@@ -281,6 +281,7 @@ impl Reconciler {
         if self.file.as_ref().is_some_and(StateFile::has_changed) {
             self.follow_file().await;
         }
+        self.publisher.free_former();
         self.forget_left_frontends();
         self.end_connections_of_left_pods();
         let known = &self.facts.neighbors;

@@ -211,6 +211,38 @@ fn pods_of_other_nodes_reach_node_ports_by_the_tunnel() {
 }
 
 #[test]
+fn with_the_node_s_range_as_detector_pods_of_other_nodes_are_clients_from_outside() {
+    let mut w = world(&["10.1.2.5:8080"]);
+    w.change(|d| d.settings().local_sources = vec!["10.1.0.0/24".parse().unwrap()]);
+    w.drop(NodeB, &syn("10.1.1.6:4000", NODE_PORT), R::NoLocalEndpoint);
+    connects(&mut w, PodA, A, NODE_PORT, NodeC, "10.1.2.5:8080");
+}
+
+#[test]
+fn a_port_that_changes_hands_leaves_nothing_stale() {
+    let give = |d: &mut Desired, name: &str, endpoint: &str| {
+        d.services.clear();
+        for protocol in ["tcp", "udp"] {
+            let frontend = format!("node {protocol} 30080");
+            let service = d.service_at(&format!("{name}:{protocol}"), &[&frontend], &[endpoint]);
+            service.external_policy = TrafficPolicy::Local;
+        }
+    };
+    let mut w = World::with(|d| {
+        d.detect_pods();
+        give(d, "old", HERE);
+    });
+    connects(&mut w, Wire, CLIENT, NODE_PORT, PodB, HERE);
+    w.pass(Wire, &udp(CLIENT, NODE_PORT), PodB, &udp(CLIENT, HERE).hop());
+    w.change_quietly(|d| give(d, "new", A));
+    // A connection stays with its endpoint until it ends; datagrams and new connections go to whom the port belongs now.
+    w.pass(Wire, &tcp(CLIENT, NODE_PORT).data(5), PodB, &tcp(CLIENT, HERE).data(5).hop());
+    w.pass(Wire, &udp(CLIENT, NODE_PORT), PodA, &udp(CLIENT, A).hop());
+    let new = "203.0.113.9:5001";
+    w.pass(Wire, &syn(new, NODE_PORT), PodA, &syn(new, A).hop());
+}
+
+#[test]
 fn a_forged_pod_on_the_wire_gets_nothing() {
     let mut w = world(&[HERE]);
     w.drop(Wire, &syn("10.1.1.5:4000", NODE_PORT), R::UntunnelledSource);

@@ -75,6 +75,21 @@ fn publish(p: &Publisher, peers: &[u8], asked: &[u8], facts: &KernelFacts) -> u3
 }
 
 #[test]
+fn former_tables_are_freed_by_the_publisher_alone_and_soon() {
+    let p = publisher();
+    let worker = p.shared.tables.load_full();
+    let first = Arc::downgrade(&worker);
+    publish(&p, &[3], &[], &facts());
+    publish(&p, &[3, 4], &[], &facts());
+    p.free_former();
+    assert_eq!(p.former.borrow().len(), 1, "the second was nobody's");
+    drop(worker);
+    assert!(first.upgrade().is_some(), "the worker has freed it");
+    p.free_former();
+    assert!(first.upgrade().is_none());
+}
+
+#[test]
 fn the_generation_moves_with_routes_and_not_with_mac_addresses() {
     let p = publisher();
     let first = publish(&p, &[3], &[], &facts());
