@@ -19,7 +19,7 @@ use super::{Capabilities, LARGEST_GSO, Port, PortIndex, Received};
 use crate::frames::{AreaId, Checksum, Frame, MAX_CHUNKS, Piece, Pool};
 use crate::stats::PortCounters;
 
-/// Messages an idle port can take at a time.
+/// Messages an idle port can take at a time, by both its sockets together: hundreds of idle pods must not use the memory up.
 const IDLE: usize = 2;
 /// The part of an area's chunks that is left for idle ports and for frames on their way when busy ones take what they can.
 const RESERVE: usize = 4;
@@ -43,6 +43,8 @@ pub struct PacketPort {
 /// A socket that frames come by.
 struct Inlet {
     socket: PacketSocket,
+    /// Messages that it keeps chunks lent for while nothing comes.
+    idle: usize,
     /// Messages to keep chunks lent for.
     slots: usize,
     /// Messages to take at a time, by the size that they had of late.
@@ -55,8 +57,8 @@ impl PacketPort {
     /// Over open sockets whose chunks are those of the pods' area.
     pub fn new(index: PortIndex, lanes: Lanes, superframes: bool) -> Self {
         let capabilities = Capabilities { superframes, partial_checksums: true, cuts_segments: false };
-        let light = Some(Inlet::new(lanes.light));
-        Self { light, ..Self::over(index, AreaId::Pods, lanes.bulk, capabilities) }
+        let light = Some(Inlet::new(lanes.light, IDLE / 2));
+        Self { light, ..Self::over(index, AreaId::Pods, Inlet::new(lanes.bulk, IDLE / 2), capabilities) }
     }
 
     /// Over an open socket of the uplink, whose chunks are those of the uplink's area. Frames that come are as large as the
@@ -64,11 +66,10 @@ impl PacketPort {
     /// fit the wire, or the kernel cuts them.
     pub fn of_uplink(socket: PacketSocket) -> Self {
         let capabilities = Capabilities { cuts_segments: true, ..Capabilities::default() };
-        Self::over(PortIndex::UPLINK, AreaId::Uplink, socket, capabilities)
+        Self::over(PortIndex::UPLINK, AreaId::Uplink, Inlet::new(socket, IDLE), capabilities)
     }
 
-    fn over(index: PortIndex, area: AreaId, socket: PacketSocket, capabilities: Capabilities) -> Self {
-        let bulk = Inlet::new(socket);
+    fn over(index: PortIndex, area: AreaId, bulk: Inlet, capabilities: Capabilities) -> Self {
         Self { index, area, light: None, bulk, light_turns: 0, capabilities, counters: Arc::default() }
     }
 
@@ -93,8 +94,8 @@ impl PacketPort {
 }
 
 impl Inlet {
-    fn new(socket: PacketSocket) -> Self {
-        Self { socket, slots: IDLE, most: MESSAGES, busy: false }
+    fn new(socket: PacketSocket, idle: usize) -> Self {
+        Self { socket, idle, slots: idle, most: MESSAGES, busy: false }
     }
 
     /// Takes frames; returns how many came.
@@ -135,7 +136,7 @@ impl Inlet {
 
     fn replenish(&mut self, pool: &mut Pool, index: PortIndex) {
         let scarce = pool.available() < pool.len() / RESERVE;
-        let slots = if scarce { IDLE } else { self.slots };
+        let slots = if scarce { self.idle } else { self.slots };
         if self.socket.is_filled(slots) {
             return;
         }
@@ -222,7 +223,7 @@ impl Port for PacketPort {
             counters.rx_ring_full.add(inlet.socket.lost());
             // A second without traffic: what is lent for more than a few frames goes back.
             if !std::mem::take(&mut inlet.busy) {
-                inlet.slots = IDLE;
+                inlet.slots = inlet.idle;
             }
         }
     }
