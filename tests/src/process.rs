@@ -185,6 +185,9 @@ mod tests {
         let name = format!("mark-{}", std::process::id());
         let mut ours = Command::new("sleep").arg("60").env(MARK, &name).spawn().unwrap();
         let mut other = Command::new("sleep").arg("60").env(MARK, format!("{name}x")).spawn().unwrap();
+        // A process that has just begun its program has no environment for a moment.
+        let id = i32::try_from(ours.id()).unwrap();
+        assert!(wait_until(Duration::from_secs(20), || carries_mark(id, &name)));
         let reaper = std::thread::spawn(move || ours.wait());
         kill_marked(&name).unwrap();
         assert!(!reaper.join().unwrap().unwrap().success());
