@@ -214,6 +214,8 @@ fn refused<T>(answer: io::Result<T>) -> Result<()> {
     match answer {
         Ok(_) => bail!("it is answered"),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        // What connect_timeout of the standard library says of a socket that hung up without an error that it could read.
+        Err(error) if error.to_string().contains("after POLLHUP") => Ok(()),
         Err(error) => bail!("{error} instead of a refusal"),
     }
 }

@@ -157,6 +157,8 @@ fn refused<T>(result: io::Result<T>) -> Result<()> {
     match result {
         Ok(_) => bail!("it is answered"),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        // What connect_timeout of the standard library says of a socket that hung up without an error that it could read.
+        Err(error) if error.to_string().contains("after POLLHUP") => Ok(()),
         Err(error) => bail!("{error} instead of a refusal"),
     }
 }

@@ -34,6 +34,9 @@ fn remove(cluster: &Cluster) -> Result<()> {
     cluster.wait(pods, LIMIT, str::is_empty)?;
     let folder = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name);
     cluster.kubectl(&format!("delete -k {}", folder("").display()))?;
+    // An agent that still runs puts its files back.
+    let ours = "get pods -n kube-system -l app.kubernetes.io/name=headrace -o name";
+    cluster.wait(ours, LIMIT, str::is_empty)?;
     let uninstall = folder("kustomize/uninstall");
     cluster.kubectl(&format!("apply -k {}", uninstall.display()))?;
     cluster.kubectl("-n kube-system rollout status daemonset/headrace-uninstall --timeout=120s")?;
