@@ -61,7 +61,9 @@ fn hundred_pods(cluster: &Cluster) -> Result<()> {
             now = Holdings::of(node).ok();
             now.as_ref().is_some_and(|now| now.nothing_beyond(&before))
         });
-        ensure!(same, "{}: {before:#?} became {now:#?}", node.name());
+        // Pods of other checks may have moved to this node meanwhile; of the hundred none may be left.
+        let left = now.as_ref().is_none_or(|now| now.ports.iter().any(|port| port.contains("many-")));
+        ensure!(same || !left, "{}: {before:#?} became {now:#?}", node.name());
     }
     Ok(())
 }
