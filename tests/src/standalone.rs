@@ -27,21 +27,27 @@ pub fn state_file(machine: &Machine) -> PathBuf {
 /// # Errors
 /// [`LabError::Command`].
 pub fn client(machine: &Machine, name: &str, address: Ipv4Addr, offloads: bool) -> Result<Space, LabError> {
-    let space = machine.add_namespace(name)?;
+    let space = behind_veth(machine, name, offloads)?;
     let mac = mac(address);
-    machine.space.script(&format!(
-        "ip link add {name} type veth peer name {NIC} netns {name}
-         ip link set {name} up"
-    ))?;
-    let off =
-        if offloads { String::new() } else { format!("ethtool -K {NIC} tx off tso off gso off gro off") };
     space.script(&format!(
         "ip link set {NIC} address {mac} up
          ip address add {address}/32 dev {NIC}
          ip route add 169.254.1.1 dev {NIC} scope link
-         ip route add default via 169.254.1.1
-         {off}"
+         ip route add default via 169.254.1.1"
     ))?;
+    Ok(space)
+}
+
+/// A namespace with one end of a veth, without an address; the other end is `name` on the machine.
+pub(crate) fn behind_veth(machine: &Machine, name: &str, offloads: bool) -> Result<Space, LabError> {
+    let space = machine.add_namespace(name)?;
+    machine.space.script(&format!(
+        "ip link add {name} type veth peer name {NIC} netns {name}
+         ip link set {name} up"
+    ))?;
+    if !offloads {
+        space.run(&format!("ethtool -K {NIC} tx off tso off gso off gro off"))?;
+    }
     Ok(space)
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Findings(Vec<String>);
 impl Findings {
     /// Notes `result` under the name `what` when it is an error.
     pub(crate) fn check<T, E: Display>(&mut self, what: impl Display, result: Result<T, E>) -> Option<T> {
-        result.inspect_err(|error| self.0.push(format!("{what}: {error}"))).ok()
+        result.inspect_err(|error| self.0.push(format!("{what}: {error:#}"))).ok()
     }
 
     /// Notes a difference.

@@ -77,7 +77,7 @@ fn policies_ranges_and_missing_endpoints_decide_who_is_let_in() -> Result<()> {
     for (client, way) in ["node1-pod1", "node1", "outside"].iter().flat_map(|c| Exposed::ALL.map(|w| (c, w)))
     {
         let answer = stream::connect(lab.space(client)?, way.address(&none, node));
-        findings.check(format!("{client} to {way:?} without endpoints"), refused(answer));
+        findings.check(format!("{client} to {way:?} without endpoints"), support::refused(answer));
     }
 
     let elsewhere = Service {
@@ -208,16 +208,6 @@ fn keeps_source(lab: &Lab, address: SocketAddrV4) -> Result<()> {
     io::Read::read_exact(&mut stream, &mut back)?;
     ensure!(back == bytes, "what came back is something else");
     Ok(())
-}
-
-fn refused<T>(answer: io::Result<T>) -> Result<()> {
-    match answer {
-        Ok(_) => bail!("it is answered"),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-        // What connect_timeout of the standard library says of a socket that hung up without an error that it could read.
-        Err(error) if error.to_string().contains("after POLLHUP") => Ok(()),
-        Err(error) => bail!("{error} instead of a refusal"),
-    }
 }
 
 fn dropped<T>(answer: io::Result<T>) -> Result<()> {

@@ -1,5 +1,6 @@
 //! What the lab tests share.
 
+use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, bail};
@@ -31,4 +32,15 @@ pub(crate) fn lab_name() -> Result<Option<String>> {
     }
     eprintln!("SKIPPED: labs make network namespaces and need root");
     Ok(None)
+}
+
+/// An attempt to connect that was refused, and neither answered nor ignored.
+pub(crate) fn refused<T>(answer: io::Result<T>) -> Result<()> {
+    match answer {
+        Ok(_) => bail!("it is answered"),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        // What connect_timeout of the standard library says of a socket that hung up without an error that it could read.
+        Err(error) if error.to_string().contains("after POLLHUP") => Ok(()),
+        Err(error) => bail!("{error} instead of a refusal"),
+    }
 }

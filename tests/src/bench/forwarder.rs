@@ -199,19 +199,12 @@ impl Forwarder {
     }
 }
 
-/// A namespace with one end of a veth, whose other end is `name` on the machine.
+/// A namespace in the clients' network, whose veth ends on the machine as `name`.
 fn client(machine: &Machine, name: &str, address: Ipv4Addr, offloads: bool) -> Result<Space, LabError> {
-    let space = machine.add_namespace(name)?;
-    machine.space.script(&format!(
-        "ip link add {name} type veth peer name {NIC} netns {name}
-         ip link set {name} up"
-    ))?;
-    let off =
-        if offloads { String::new() } else { format!("ethtool -K {NIC} tx off tso off gso off gro off") };
+    let space = standalone::behind_veth(machine, name, offloads)?;
     space.script(&format!(
         "ip address add {address}/24 dev {NIC}
-         ip link set {NIC} up
-         {off}"
+         ip link set {NIC} up"
     ))?;
     Ok(space)
 }

@@ -40,7 +40,12 @@ pub(super) fn check(cluster: &Cluster, findings: &mut Findings) {
 }
 
 fn hundred_pods(cluster: &Cluster) -> Result<()> {
-    let before = cluster.nodes().iter().map(Holdings::of).collect::<Result<Vec<_>>>()?;
+    // Other checks' last pods may still be leaving.
+    for node in cluster.nodes() {
+        nothing_stays(cluster, node, None)?;
+    }
+    let before =
+        cluster.nodes().iter().map(|node| Holdings::of(cluster, node)).collect::<Result<Vec<_>>>()?;
     let two = cluster.pod("two")?;
     let _server = TcpServer::start(&two.space, PORT, "two")?;
     for _ in 0..2 {
@@ -54,68 +59,122 @@ fn hundred_pods(cluster: &Cluster) -> Result<()> {
         cluster.kubectl("delete deployment many")?;
         cluster.wait("get pods -l app=many -o name", LIMIT, str::is_empty)?;
     }
-    for (node, before) in cluster.nodes().iter().zip(before) {
-        let mut now = None;
-        // The last pods' sandboxes go a little after their objects.
-        let same = wait_until(LIMIT, || {
-            now = Holdings::of(node).ok();
-            now.as_ref().is_some_and(|now| now.nothing_beyond(&before))
-        });
-        // Pods of other checks may have moved to this node meanwhile; of the hundred none may be left.
-        let left = now.as_ref().is_none_or(|now| now.ports.iter().any(|port| port.contains("many-")));
-        ensure!(same || !left, "{}: {before:#?} became {now:#?}", node.name());
-    }
+    cluster
+        .nodes()
+        .iter()
+        .zip(&before)
+        .try_for_each(|(node, before)| nothing_stays(cluster, node, Some(before)))
+}
+
+/// Waits until the node has what its pods need and nothing else; besides, no other files than `before`. Sandboxes go a
+/// little after their pods' objects.
+fn nothing_stays(cluster: &Cluster, node: &ClusterNode, before: Option<&Holdings>) -> Result<()> {
+    let mut left = None;
+    let clean = wait_until(LIMIT, || {
+        left = Some(Holdings::of(cluster, node).map(|now| now.beyond_pods(before)));
+        matches!(&left, Some(Ok(left)) if left.is_empty())
+    });
+    ensure!(clean, "{} keeps more or less than its pods need: {left:#?}", node.name());
     Ok(())
 }
 
-/// What pods have on a node: afterwards no more than before, when pods of earlier checks may still have been leaving.
+/// What is on a node for its pods, which are those of Kubernetes.
 #[derive(Debug)]
 struct Holdings {
-    links: Vec<String>,
-    ports: Vec<String>,
+    /// Addresses of the pods that run here and have a network of their own.
+    pods: BTreeSet<String>,
+    /// Addresses of the dataplane's ports.
+    ports: BTreeSet<String>,
+    /// Addresses that are given out.
+    given: BTreeSet<String>,
+    /// The host's ends of veths.
+    links: BTreeSet<String>,
+    /// Links of which the plugin remembers an attachment.
+    attachments: BTreeSet<String>,
+    /// Network namespaces that the node's has links to.
     namespaces: usize,
-    /// Addresses, attachments and whatever else the daemons keep.
-    files: Vec<String>,
+    /// Whatever else the daemons keep in files.
+    files: BTreeSet<String>,
     /// Connections of addresses of this node that no pod has.
-    stray_flows: Vec<String>,
+    stray_flows: BTreeSet<String>,
 }
 
 impl Holdings {
-    fn nothing_beyond(&self, before: &Self) -> bool {
-        let within = |now: &[String], before: &[String]| now.iter().all(|name| before.contains(name));
-        within(&self.links, &before.links)
-            && within(&self.ports, &before.ports)
-            && within(&self.files, &before.files)
-            && within(&self.stray_flows, &before.stray_flows)
-            && self.namespaces <= before.namespaces
-    }
-
-    fn of(node: &ClusterNode) -> Result<Self> {
+    fn of(cluster: &Cluster, node: &ClusterNode) -> Result<Self> {
         let status = dataplane::status(&node.path("/run/headrace")).map_err(anyhow::Error::msg)?;
-        let ports = status.ports.iter().map(|port| port.label.clone()).collect();
+        let ports = pod_addresses(&status).map(|address| address.to_string()).collect();
         let stray_flows = stray_flows(node, &status)?;
         let space = &node.machine.space;
         let links = space.run("ip -o link show")?;
-        let links = links.lines().filter_map(|line| Some(line.split(": ").nth(1)?.to_owned())).collect();
+        let links = links.lines().filter_map(|line| line.split([':', '@']).nth(1)).map(str::trim);
+        let links = links.filter(|link| link.starts_with("hr")).map(str::to_owned).collect();
         let namespaces = space.run("ip netns list-id")?.lines().count();
-        let files = space.run("find /run/headrace")?.lines().map(str::to_owned).collect();
-        Ok(Self { links: sorted(links), ports: sorted(ports), namespaces, files: sorted(files), stray_flows })
+        let (mut given, mut attachments, mut files) = <(BTreeSet<_>, BTreeSet<_>, BTreeSet<_>)>::default();
+        for file in space.run("find /run/headrace -type f -printf %P\\n")?.lines() {
+            let is_address = |name: &&str| name.parse::<Ipv4Addr>().is_ok();
+            if let Some(address) = file.strip_prefix("ipam/headrace/").filter(is_address) {
+                given.insert(address.to_owned());
+            } else if let Some(link) = attachment(file) {
+                attachments.insert(link.to_owned());
+            } else {
+                files.insert(file.to_owned());
+            }
+        }
+        let pods = pods(cluster, node)?;
+        Ok(Self { pods, ports, given, links, attachments, namespaces, files, stray_flows })
+    }
+
+    /// What of it no pod of the node accounts for, or what a pod lacks.
+    fn beyond_pods(&self, before: Option<&Self>) -> Vec<String> {
+        let mut odd = Vec::new();
+        let mut same = |what: &str, one: &BTreeSet<String>, other: &BTreeSet<String>| {
+            if one != other {
+                odd.push(format!("{what}: {one:?} and {other:?}"));
+            }
+        };
+        same("pods and ports", &self.pods, &self.ports);
+        same("pods and addresses that are given out", &self.pods, &self.given);
+        same("links and attachments", &self.links, &self.attachments);
+        same("no flows of pods that are gone", &BTreeSet::new(), &self.stray_flows);
+        if let Some(before) = before {
+            let new = self.files.difference(&before.files).cloned().collect();
+            same("no new files", &BTreeSet::new(), &new);
+        }
+        if self.links.len() != self.pods.len() {
+            odd.push(format!("{} links for {} pods", self.links.len(), self.pods.len()));
+        }
+        // One more is the wire's other end.
+        if self.namespaces != self.pods.len() + 1 {
+            odd.push(format!("{} namespaces for {} pods and the wire", self.namespaces, self.pods.len()));
+        }
+        odd
     }
 }
 
+/// Addresses of the pods that run on `node`, without those in the node's own network.
+fn pods(cluster: &Cluster, node: &ClusterNode) -> Result<BTreeSet<String>> {
+    let pods = cluster.kubectl(&format!(
+        "get pods -A --field-selector spec.nodeName={},status.phase=Running -o jsonpath={{range.items[*]}}{{.spec.hostNetwork}}:{{.status.podIP}},{{end}}",
+        node.name()
+    ))?;
+    let pods = pods.split_terminator(',').filter_map(|pod| pod.strip_prefix(':'));
+    Ok(pods.map(str::to_owned).collect())
+}
+
+/// The link whose attachment `file` of the run directory remembers.
+fn attachment(file: &str) -> Option<&str> {
+    file.strip_prefix("attachments/")?.strip_suffix(".json")
+}
+
+fn pod_addresses(status: &StatusReply) -> impl Iterator<Item = Ipv4Addr> {
+    status.ports.iter().filter(|port| port.role == "pod").flat_map(|port| &port.addresses).filter_map(ipv4)
+}
+
 /// Of addresses of this node's range, which are known by that of one of its pods.
-fn stray_flows(node: &ClusterNode, status: &StatusReply) -> Result<Vec<String>> {
-    let present: BTreeSet<Ipv4Addr> =
-        status.ports.iter().flat_map(|port| &port.addresses).filter_map(ipv4).collect();
-    let Some([a, b, c, _]) = status
-        .ports
-        .iter()
-        .filter(|port| port.role == "pod")
-        .flat_map(|port| &port.addresses)
-        .find_map(ipv4)
-        .map(|pod| pod.octets())
-    else {
-        return Ok(Vec::new());
+fn stray_flows(node: &ClusterNode, status: &StatusReply) -> Result<BTreeSet<String>> {
+    let present: BTreeSet<Ipv4Addr> = pod_addresses(status).collect();
+    let Some([a, b, c, _]) = present.first().map(Ipv4Addr::octets) else {
+        return Ok(BTreeSet::new());
     };
     // The network address and the next one are the node's own.
     let gone = |end: &str| {
@@ -131,7 +190,7 @@ fn stray_flows(node: &ClusterNode, status: &StatusReply) -> Result<Vec<String>> 
             .flat_map(|side| [&flow[side]["source"], &flow[side]["destination"]]);
         ends.filter_map(Value::as_str).any(gone)
     });
-    Ok(sorted(stray.map(ToString::to_string).collect()))
+    Ok(stray.map(ToString::to_string).collect())
 }
 
 /// Connections in the node's table.
@@ -147,9 +206,4 @@ fn flows(node: &ClusterNode, filter: &[&str]) -> Result<Vec<Value>> {
 
 fn ipv4(address: &Address) -> Option<Ipv4Addr> {
     <[u8; 4]>::try_from(address.octets.as_slice()).ok().map(Ipv4Addr::from)
-}
-
-fn sorted(mut names: Vec<String>) -> Vec<String> {
-    names.sort();
-    names
 }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::Map;
-use aya::programs::{SchedClassifier, SocketFilter, Xdp};
+use aya::programs::{Program, SchedClassifier, SocketFilter, Xdp};
 use aya::{Ebpf, EbpfLoader};
 
 use super::ProgramError;
@@ -46,8 +46,8 @@ impl Loaded {
             }
         }
         let mut ebpf = loader.load(object).map_err(|e| refused(&e))?;
-        let frags = load_program(&mut ebpf, name, name).map_err(|e| e.to_string());
-        let plain = load_program(&mut ebpf, name, &format!("{name}_plain"))?;
+        let frags = xdp(&mut ebpf, name, name).map_err(|e| e.to_string());
+        let plain = xdp(&mut ebpf, name, &format!("{name}_plain"))?;
         Ok(Self { name, ebpf, programs: Programs { frags, plain } })
     }
 
@@ -101,13 +101,8 @@ pub(super) fn map_fd(map: &Map) -> std::os::fd::BorrowedFd<'_> {
     }
 }
 
-fn load_program(ebpf: &mut Ebpf, name: &'static str, function: &str) -> Result<OwnedFd, ProgramError> {
-    let missing = || ProgramError::Load { program: name, reason: format!("no program {function} in it") };
-    let program = ebpf.program_mut(function).ok_or_else(missing)?;
-    let program: &mut Xdp = program.try_into().map_err(|e| load_error(name, &e))?;
-    program.load().map_err(|e| load_error(name, &e))?;
-    let fd = program.fd().map_err(|e| load_error(name, &e))?;
-    fd.as_fd().try_clone_to_owned().map_err(|e| load_error(name, &e))
+fn xdp(ebpf: &mut Ebpf, name: &'static str, function: &str) -> Result<OwnedFd, ProgramError> {
+    load_program(ebpf, name, function, |program| <&mut Xdp>::try_from(program)?.load())
 }
 
 /// Loads the tc program called `function` of the object called `name`.
@@ -116,12 +111,7 @@ pub(super) fn classifier(
     name: &'static str,
     function: &str,
 ) -> Result<OwnedFd, ProgramError> {
-    let missing = || ProgramError::Load { program: name, reason: format!("no program {function} in it") };
-    let program = ebpf.program_mut(function).ok_or_else(missing)?;
-    let program: &mut SchedClassifier = program.try_into().map_err(|e| load_error(name, &e))?;
-    program.load().map_err(|e| load_error(name, &e))?;
-    let fd = program.fd().map_err(|e| load_error(name, &e))?;
-    fd.as_fd().try_clone_to_owned().map_err(|e| load_error(name, &e))
+    load_program(ebpf, name, function, |program| <&mut SchedClassifier>::try_from(program)?.load())
 }
 
 /// Loads the socket filter called `function` of the object called `name`.
@@ -130,10 +120,18 @@ pub(super) fn socket_filter(
     name: &'static str,
     function: &str,
 ) -> Result<OwnedFd, ProgramError> {
+    load_program(ebpf, name, function, |program| <&mut SocketFilter>::try_from(program)?.load())
+}
+
+fn load_program(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    function: &str,
+    load: impl FnOnce(&mut Program) -> Result<(), aya::programs::ProgramError>,
+) -> Result<OwnedFd, ProgramError> {
     let missing = || ProgramError::Load { program: name, reason: format!("no program {function} in it") };
     let program = ebpf.program_mut(function).ok_or_else(missing)?;
-    let program: &mut SocketFilter = program.try_into().map_err(|e| load_error(name, &e))?;
-    program.load().map_err(|e| load_error(name, &e))?;
+    load(program).map_err(|e| load_error(name, &e))?;
     let fd = program.fd().map_err(|e| load_error(name, &e))?;
     fd.as_fd().try_clone_to_owned().map_err(|e| load_error(name, &e))
 }

@@ -95,6 +95,15 @@ impl Bench {
         self.carried.load(Ordering::Relaxed)
     }
 
+    /// One in each pod, on ports of their own.
+    fn sockets(&self) -> [UdpSocket; 2] {
+        [("10.9.0.1:0", &self.pods[0]), ("10.9.0.2:0", &self.pods[1])].map(|(address, pod)| {
+            let socket = pod.spawn(move || UdpSocket::bind(address).unwrap()).join().unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            socket
+        })
+    }
+
     /// A connection from the first pod to the second.
     fn connect(&self) -> (TcpStream, TcpStream) {
         let listener = self.pods[1].spawn(|| TcpListener::bind("10.9.0.2:0").unwrap()).join().unwrap();
@@ -172,13 +181,7 @@ fn other_generations_and_pauses_bring_every_packet_to_the_sockets() {
         return;
     }
     let bench = Bench::new("scg");
-    let sockets: Vec<UdpSocket> = (0..2)
-        .map(|n| {
-            let address = format!("10.9.0.{}:0", n + 1);
-            bench.pods[n].spawn(move || UdpSocket::bind(address).unwrap()).join().unwrap()
-        })
-        .collect();
-    sockets[1].set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let sockets = bench.sockets();
     let to = sockets[1].local_addr().unwrap();
     bench.open(&bench.keys(UDP, ports(sockets[0].local_addr().unwrap(), to)));
     let mut sent = 0u64;
@@ -221,15 +224,9 @@ fn without_the_process_nothing_passes() {
         return;
     }
     let bench = Bench::new("scd");
-    let sockets: Vec<UdpSocket> = (0..2)
-        .map(|n| {
-            let address = format!("10.9.0.{}:0", n + 1);
-            bench.pods[n].spawn(move || UdpSocket::bind(address).unwrap()).join().unwrap()
-        })
-        .collect();
+    let sockets = bench.sockets();
     let to = sockets[1].local_addr().unwrap();
     bench.open(&bench.keys(UDP, ports(sockets[0].local_addr().unwrap(), to)));
-    sockets[1].set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     sockets[0].send_to(b"first", to).unwrap();
     assert_eq!(sockets[1].recv(&mut [0; 8]).unwrap(), 5);
     assert_eq!(bench.passed()[0].frames, 1);
