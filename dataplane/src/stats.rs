@@ -86,12 +86,37 @@ pub struct PortCounters {
     pub kicks: Counter,
     /// Frames dropped because the transmit ring was full.
     pub tx_ring_full: Counter,
+    /// Frames that came in here, or should have left, and were dropped.
+    pub drops: Drops,
+}
+
+/// Frames dropped, by reason.
+#[derive(Debug)]
+pub struct Drops([Counter; DropReason::ALL.len()]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl Drops {
+    /// Counts one.
+    #[inline]
+    pub fn add(&self, reason: DropReason) {
+        self.0[reason as usize].add(1);
+    }
+
+    /// Those of a reason.
+    pub fn of(&self, reason: DropReason) -> u64 {
+        self.0[reason as usize].get()
+    }
 }
 
 /// One worker's counters.
 pub struct WorkerStats {
     hot: CachePadded<Hot>,
-    drops: CachePadded<[Counter; REASONS]>,
+    drops: CachePadded<Drops>,
     stages: CachePadded<[StageCost; StageId::COUNT]>,
     examples: [ArcSwapOption<Example>; REASONS],
     ledgers: [ArcSwapOption<Ledger>; 2],
@@ -171,7 +196,7 @@ impl WorkerStats {
         let clock = Clock::new();
         Arc::new(Self {
             hot: CachePadded::default(),
-            drops: CachePadded::new(std::array::from_fn(|_| Counter::default())),
+            drops: CachePadded::default(),
             stages: CachePadded::default(),
             examples: std::array::from_fn(|_| ArcSwapOption::empty()),
             ledgers: [ArcSwapOption::empty(), ArcSwapOption::empty()],
@@ -214,12 +239,12 @@ impl WorkerStats {
     /// Counts a drop.
     #[inline]
     pub fn drop_frame(&self, reason: DropReason) {
-        self.drops[reason as usize].add(1);
+        self.drops.add(reason);
     }
 
     /// Frames dropped for `reason`.
     pub fn drops(&self, reason: DropReason) -> u64 {
-        self.drops[reason as usize].get()
+        self.drops.of(reason)
     }
 
     /// Publishes where an area's chunks are; once a second, not per packet.

@@ -171,6 +171,7 @@ impl Worker {
         if port.asks_the_kernel() {
             port.readiness().into_iter().for_each(|fd| self.arrivals.watch(index, fd));
         }
+        self.observer.port_is(index, Some(Arc::clone(port.counters())));
         self.ports.attach(index, port);
         self.order = self.ports.indexes().collect();
     }
@@ -179,6 +180,7 @@ impl Worker {
     /// write to them so long.
     pub fn let_go(&mut self, index: PortIndex) -> Option<Box<dyn Port>> {
         let port = self.ports.detach(index);
+        self.observer.port_is(index, None);
         self.arrivals.forget(index);
         self.order = self.ports.indexes().collect();
         port
@@ -245,6 +247,7 @@ impl Worker {
                 self.observer.end(index, &mut self.pools, frame, DropReason::NotConfigured);
             }
         }
+        self.observer.turn_ends(frames);
         Turn { frames, ..Turn::default() }
     }
 }

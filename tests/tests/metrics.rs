@@ -1,10 +1,12 @@
 //! Prometheus itself reads a node's metrics and the alert rules.
 
+use std::collections::HashMap;
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use headrace_lab::plan::METRICS;
 use headrace_lab::process::wait_until;
 use headrace_lab::{LabConfig, Space};
@@ -25,6 +27,7 @@ fn prometheus_reads_every_metric_and_finds_no_fault_with_the_rules() -> Result<(
     let rules =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/monitoring/alerts.yaml").canonicalize()?;
     node.run(&format!("promtool check rules {}", rules.display()))?;
+    lint(&node)?;
     let _prometheus = Prometheus::start(&node, directory.path(), &rules)?;
     let mut findings = Findings::default();
     let value = |query: &str| query_value(&node, query).unwrap_or(f64::NAN);
@@ -41,6 +44,41 @@ fn prometheus_reads_every_metric_and_finds_no_fault_with_the_rules() -> Result<(
     let healthy = wait_until(LIMIT, || healthy_rules(&node).is_some_and(|all| all));
     findings.equal("all alert rules can be evaluated", &healthy, &true);
     findings.finish(lab)
+}
+
+/// promtool's conventions for names, units and help. It reads the older text format only, in which a counter's family has its
+/// samples' name and information is a gauge.
+fn lint(node: &Space) -> Result<()> {
+    let text = node.run(&format!("curl -sf http://127.0.0.1:{METRICS}/metrics"))?;
+    let suffixes: HashMap<&str, &str> = text
+        .lines()
+        .filter_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+            ["#", "TYPE", name, "counter"] => Some((name, "_total")),
+            ["#", "TYPE", name, "info"] => Some((name, "_info")),
+            _ => None,
+        })
+        .collect();
+    let older = |line: &str| match line.splitn(4, ' ').collect::<Vec<_>>()[..] {
+        ["#", "EOF", ..] | ["#", "UNIT", ..] => String::new(),
+        ["#", what, name, rest] => {
+            let suffix = suffixes.get(name).copied().unwrap_or_default();
+            format!("# {what} {name}{suffix} {}\n", if rest == "info" { "gauge" } else { rest })
+        }
+        _ => format!("{line}\n"),
+    };
+    let mut promtool = Command::new("promtool");
+    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = promtool.spawn()?;
+    child
+        .stdin
+        .take()
+        .context("no standard input")?
+        .write_all(text.lines().map(older).collect::<String>().as_bytes())?;
+    let output = child.wait_with_output()?;
+    let told =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success() && told.is_empty(), "promtool: {told}");
+    Ok(())
 }
 
 fn query_value(node: &Space, query: &str) -> Option<f64> {

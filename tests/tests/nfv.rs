@@ -4,7 +4,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use headrace_lab::machine::Machine;
 use headrace_lab::process::wait_until;
 use headrace_lab::traffic::{Iperf, Ping};
@@ -71,6 +71,20 @@ fn two_forwarders_without_an_agent_carry_a_stream_and_follow_their_files() -> Re
     ensure!(dataplane::drops(&status()?, "spoofed_source") > 0, "nothing is dropped for its source");
     fs::write(&file, &state_a)?;
     ensure!(wait_until(LIMIT, reaches), "the first state does not come back");
+    // Without a tunnel the other one's traffic is known just so.
+    let direct = |state: &str| state.replace("settings:", "settings:\n  direct: true");
+    fs::write(&file, direct(&state_a))?;
+    fs::write(standalone::state_file(&b), direct(&state_b))?;
+    let carried = || {
+        let peers = status().map(|s| s.peers).unwrap_or_default();
+        let traffic = peers.first().filter(|p| p.path == "direct").and_then(|p| p.traffic);
+        traffic.map(|t| (t.rx_frames, t.tx_frames))
+    };
+    ensure!(wait_until(LIMIT, || carried().is_some() && reaches()), "no direct path: {:?}", status()?.peers);
+    let before = carried();
+    let counts =
+        || reaches() && carried().zip(before).is_some_and(|(now, then)| now.0 > then.0 && now.1 > then.1);
+    ensure!(wait_until(LIMIT, counts), "nothing is counted: {before:?}, then {:?}", carried());
     let after = status()?;
     ensure!(!after.warnings.iter().any(|w| w.contains("state file")), "{:?}", after.warnings);
     ensure!(dataplane::ledger_faults(&after).is_empty(), "{:?}", dataplane::ledger_faults(&after));
@@ -90,6 +104,13 @@ fn a_wrong_file_ends_the_start_with_its_place() -> Result<()> {
     for words in ["state.yaml", "id of 1 or more", "docs/nfv.md"] {
         ensure!(error.contains(words), "no {words:?} in: {error}");
     }
+    // A forwarder between its own ports wants no uplink, and nobody is told to give it one.
+    let own = state(1, 2, &standalone::port(1, "left", LEFT));
+    let (own, _) = own.split_once("peers:").context("no peers")?;
+    standalone::start(&machine, own, &["--workers", "1"])?;
+    let status = dataplane::status(&machine.directory.join("run")).map_err(anyhow::Error::msg)?;
+    ensure!(status.ports.iter().all(|port| port.role != "uplink"), "{:?}", status.ports);
+    ensure!(!status.warnings.iter().any(|w| w.contains("uplink")), "{:?}", status.warnings);
     lab.down()?;
     Ok(())
 }

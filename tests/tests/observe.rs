@@ -201,7 +201,9 @@ fn lists(lab: &Lab) -> Result<()> {
     ensure!(flows[0]["to_server"]["frames"].as_u64() > Some(0), "{flows:#}");
     let drops = json(lab, &["drops", "--once"])?;
     let no_service = drops.as_array().into_iter().flatten().find(|d| d["reason"] == "no_service");
-    let example = no_service.context("no such drop")?["example"]["summary"].as_str().unwrap_or_default();
+    let no_service = no_service.context("no such drop")?;
+    ensure!(no_service["places"][0]["port"] == "pod default/node1-pod1", "{no_service:#}");
+    let example = no_service["example"]["summary"].as_str().unwrap_or_default();
     ensure!(example.contains("10.96.99.99:81"), "{drops:#}");
     ensure!(json(lab, &["services"])?.is_array() && json(lab, &["endpoints"])?.is_array());
     ensure!(json(lab, &["version"])?["dataplane"].is_string());
@@ -244,7 +246,7 @@ fn counts_connections(lab: &Lab) -> Result<()> {
     ensure!(endpoints[0]["begun"] == 3, "{endpoints:#}");
     let status = json(lab, &["status"])?;
     ensure!(status["most_used_services"][0]["connections"] == 3, "{:#}", status["most_used_services"]);
-    ensure!(status["peers"][0]["tunnel"]["tx_frames"].as_u64() > Some(0), "{:#}", status["peers"]);
+    ensure!(status["peers"][0]["traffic"]["tx_frames"].as_u64() > Some(0), "{:#}", status["peers"]);
     let exported = || {
         let metrics = format!("curl -s http://127.0.0.1:{METRICS}/metrics");
         let text = lab.space("node1").ok().and_then(|node| node.run(&metrics).ok()).unwrap_or_default();

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use super::{CtlError, Printer, output, text};
 
+/// Ports that are named with each reason; JSON has all.
+const PLACES: usize = 3;
+
 /// How long.
 #[derive(Args)]
 pub(super) struct DropsArgs {
@@ -59,10 +62,18 @@ fn show(news: &[(&proto::DropRecord, u64)], first: bool, printer: &Printer) -> R
                 "" => String::new(),
                 summary => format!("{} {}: {summary}", text::time_of_day(example.time_ns), example.port),
             };
-            vec![drop.reason.clone(), count, drop.meaning.clone(), example]
+            vec![drop.reason.clone(), count, places(drop), drop.meaning.clone(), example]
         });
-        output::table(None, ["reason", "frames", "meaning", "example"], rows)
+        output::table(None, ["reason", "frames", "at", "meaning", "example"], rows)
     })
+}
+
+/// The ports with most of them.
+fn places(drop: &proto::DropRecord) -> String {
+    let told = drop.places.iter().take(PLACES).map(|place| format!("{} {}", place.port, place.count));
+    let more = drop.places.len().saturating_sub(PLACES);
+    let more = (more > 0).then(|| format!("{more} more"));
+    told.chain(more).collect::<Vec<_>>().join(", ")
 }
 
 fn json(drop: &proto::DropRecord, new: u64) -> Value {
@@ -74,5 +85,6 @@ fn json(drop: &proto::DropRecord, new: u64) -> Value {
     });
     json!({
         "reason": drop.reason, "meaning": drop.meaning, "count": drop.count, "new": new, "example": example,
+        "places": drop.places.iter().map(|p| json!({ "port": p.port, "count": p.count })).collect::<Vec<_>>(),
     })
 }

@@ -3,8 +3,8 @@
 use std::fmt::Result;
 
 use headrace_api::proto::{
-    FlowTableStatus, FrameLedger, PortCounters, PortStatus, ShortcutStatus, StageCost, StatusReply,
-    TablesStatus, TunnelCounters, WorkerStatus,
+    FlowTableStatus, FrameLedger, PeerCounters, PortCounters, PortStatus, ShortcutStatus, StageCost,
+    StatusReply, TablesStatus, WorkerStatus,
 };
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -38,7 +38,7 @@ const fn with_unit<'a>(name: &'a str, unit: Unit, help: &'a str) -> Family<'a> {
 type PortValue = fn(&PortCounters) -> u64;
 type WorkerValue = fn(&WorkerStatus) -> u64;
 type LedgerValue = fn(&FrameLedger) -> u64;
-type TunnelValue = fn(&TunnelCounters) -> u64;
+type PeerValue = fn(&PeerCounters) -> u64;
 
 /// Counters of ports, seen from the dataplane: received is what the pod or the wire sent.
 const PORTS: [(Family<'_>, PortValue); 11] = [
@@ -89,18 +89,19 @@ const WORKERS: [(Family<'_>, WorkerValue); 13] = [
     }),
 ];
 
-/// Counters of tunnels, seen from this node.
-const TUNNELS: [(Family<'_>, TunnelValue); 4] = [
-    (family("peer_received_frames", "Packets out of the node's tunnel, a superframe counts once."), |t| {
-        t.rx_frames
-    }),
-    (with_unit("peer_received", Unit::Bytes, "Bytes of IP packets out of the node's tunnel."), |t| {
+/// What is carried to and from other nodes, seen from this one.
+const PEERS: [(Family<'_>, PeerValue); 4] = [
+    (
+        family("peer_received_frames", "Packets that came from the other node, a superframe counts once."),
+        |t| t.rx_frames,
+    ),
+    (with_unit("peer_received", Unit::Bytes, "Bytes of IP packets that came from the other node."), |t| {
         t.rx_bytes
     }),
-    (family("peer_sent_frames", "Packets into the node's tunnel, a superframe counts once."), |t| {
+    (family("peer_sent_frames", "Packets that went to the other node, a superframe counts once."), |t| {
         t.tx_frames
     }),
-    (with_unit("peer_sent", Unit::Bytes, "Bytes of IP packets into the node's tunnel."), |t| t.tx_bytes),
+    (with_unit("peer_sent", Unit::Bytes, "Bytes of IP packets that went to the other node."), |t| t.tx_bytes),
 ];
 
 /// Where the chunks of a frame area can be.
@@ -163,7 +164,12 @@ impl Families<'_> {
                     .map(|p| (port(p), ConstCounter::new(value(&p.counters.unwrap_or_default())))),
             )?;
         }
-        Ok(())
+        let dropped = family(
+            "port_dropped_frames",
+            "Frames dropped that came in by the port or should have left by it; headracectl drops says why.",
+        );
+        let sum = |p: &PortStatus| p.drops.iter().map(|drop| drop.count).sum::<u64>();
+        self.many(&dropped, status.ports.iter().map(|p| (port(p), ConstCounter::new(sum(p)))))
     }
 
     pub(super) fn workers(&mut self, status: &StatusReply) -> Result {
@@ -232,10 +238,11 @@ impl Families<'_> {
             )
         });
         self.many(&family("peer_next_hop_known", "1 when packets to the node have a next hop."), reachable)?;
-        for (family, value) in &TUNNELS {
-            let tunnels = status.peers.iter().filter_map(|peer| Some((peer, peer.tunnel?)));
-            let counted = tunnels
-                .map(|(peer, tunnel)| (vec![("peer", peer.name.clone())], ConstCounter::new(value(&tunnel))));
+        for (family, value) in &PEERS {
+            let known = status.peers.iter().filter_map(|peer| Some((peer, peer.traffic?)));
+            let counted = known.map(|(peer, traffic)| {
+                (vec![("peer", peer.name.clone())], ConstCounter::new(value(&traffic)))
+            });
             self.many(family, counted)?;
         }
         Ok(())

@@ -3,8 +3,8 @@ use std::fs;
 use std::path::Path;
 
 use headrace_api::proto::{
-    Count, FrameLedger, PeerStatus, PortStatus, ServiceUse, StageCost, StatusReply, TablesStatus,
-    TunnelCounters, WorkerStatus,
+    Count, FrameLedger, PeerCounters, PeerStatus, PortStatus, ServiceUse, StageCost, StatusReply,
+    TablesStatus, WorkerStatus,
 };
 use openmetrics_parser::openmetrics::parse_openmetrics;
 
@@ -57,7 +57,7 @@ fn a_node_with_a_hundred_and_ten_pods_has_a_bounded_number_of_series() {
     let ports = (0..112).map(|i| PortStatus { interface: format!("hr{i}"), ..PortStatus::default() });
     let text = text(Ok(StatusReply { ports: ports.collect(), services: 10_000, ..full() }));
     let series = series(&text);
-    assert!(series.len() < 112 * 14 + 150, "{}", series.len());
+    assert!(series.len() < 112 * 15 + 150, "{}", series.len());
     assert!(text.len() < 400_000, "{}", text.len());
 }
 
@@ -135,8 +135,8 @@ fn full() -> StatusReply {
     let drops = vec![Count { name: "no_route".into(), count: 7, ..Count::default() }];
     let stages = vec![StageCost { stage: "ingress".into(), ns: 700, packets: 10 }];
     let worker = WorkerStatus { drops, stages, frames_ledger: vec![ledger], ..base.workers[0].clone() };
-    let tunnel = Some(TunnelCounters { rx_bytes: 5, ..TunnelCounters::default() });
-    let peers = vec![PeerStatus { name: "b".into(), path: "vxlan".into(), tunnel, ..PeerStatus::default() }];
+    let traffic = Some(PeerCounters { rx_bytes: 5, ..PeerCounters::default() });
+    let peers = vec![PeerStatus { name: "b".into(), path: "vxlan".into(), traffic, ..PeerStatus::default() }];
     let tables = Some(TablesStatus { updates: 3, age_seconds: 9, ..TablesStatus::default() });
     let most_used_services = vec![ServiceUse { name: "default/web:http".into(), connections: 4 }];
     StatusReply { workers: vec![worker], peers, tables, most_used_services, ..base }

@@ -26,6 +26,7 @@ use tonic::transport::Channel;
 use self::events::events;
 use self::history::{History, Since};
 use self::point::Point;
+use crate::report;
 use crate::status::Status;
 
 /// Time from one look to the next.
@@ -128,7 +129,10 @@ impl Observer {
         let point = Point::new(at, rates_from, status.as_ref().ok());
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let sequence = history.push(&point, &happened);
-        let readable = status.as_ref().ok().map(|reply| Status::from(reply.clone()));
+        let readable = status.as_ref().ok().map(|reply| Status {
+            agent_problems: report::read(&self.run_dir),
+            ..Status::from(reply.clone())
+        });
         let json = serde_json::to_string(&readable).unwrap_or_else(|_| "null".into());
         Snapshot { sequence, status, json, point }
     }

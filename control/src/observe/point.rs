@@ -1,19 +1,19 @@
 //! Rates between two looks: what the dashboard draws over time.
 //!
 //! Counters of a dataplane that was started again begin at 0; a counter that went back counts from 0. Only what moved is
-//! kept, and at most [`PORTS`] ports and [`TUNNELS`] tunnels: the busiest.
+//! kept, and at most [`PORTS`] ports and [`PEERS`] other nodes: the busiest.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use headrace_api::proto::{PortCounters, PortStatus, StatusReply, TunnelCounters, WorkerStatus};
+use headrace_api::proto::{PeerCounters, PortStatus, StatusReply, WorkerStatus};
 use serde::Serialize;
 
 /// Ports in one point.
 pub const PORTS: usize = 64;
 
-/// Tunnels in one point.
-pub const TUNNELS: usize = 64;
+/// Other nodes in one point.
+pub const PEERS: usize = 64;
 
 /// One second of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -27,7 +27,7 @@ pub struct Point {
     /// By interface, where something moved.
     pub ports: BTreeMap<String, PortRates>,
     /// By the other node's name, where something moved.
-    pub tunnels: BTreeMap<String, TunnelRates>,
+    pub peers: BTreeMap<String, PeerRates>,
     /// Frames dropped a second, by reason, where there were any.
     pub drops: BTreeMap<String, f64>,
     /// All drops.
@@ -49,8 +49,6 @@ pub struct WorkerRates {
     pub pps: f64,
     /// Frames in a burst, on average.
     pub burst: f64,
-    /// Times around its loop a second: an idle one goes round at least once in 200 ms, so 0 is one that stands still.
-    pub turns: f64,
     /// Bursts by size, in the contract's classes (WorkerStatus.burst_sizes).
     pub burst_sizes: Vec<u64>,
     /// Turns by duration, in the contract's classes (WorkerStatus.turn_durations).
@@ -68,24 +66,26 @@ pub struct PortRates {
     pub rx_pps: f64,
     /// Sent frames a second.
     pub tx_pps: f64,
+    /// Frames a second that were dropped, or lost in the kernel.
+    pub lost: f64,
 }
 
 impl Serialize for PortRates {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        [self.rx_bps, self.tx_bps, self.rx_pps, self.tx_pps].map(f64::round).serialize(serializer)
+        [self.rx_bps, self.tx_bps, self.rx_pps, self.tx_pps, self.lost].map(f64::round).serialize(serializer)
     }
 }
 
-/// One tunnel's IP packets, seen from this node. Written as an array.
+/// IP packets of one other node, seen from this one. Written as an array.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct TunnelRates {
+pub struct PeerRates {
     /// Bits a second that come from the other node.
     pub rx_bps: f64,
     /// Bits a second that go to it.
     pub tx_bps: f64,
 }
 
-impl Serialize for TunnelRates {
+impl Serialize for PeerRates {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         [self.rx_bps, self.tx_bps].map(f64::round).serialize(serializer)
     }
@@ -102,7 +102,7 @@ impl Point {
         Self {
             workers: (0..new.workers.len()).map(|i| worker_rates(rate, (old, new), i)).collect(),
             ports: ports(rate, old, new),
-            tunnels: tunnels(rate, old, new),
+            peers: peers(rate, old, new),
             // An empty sum of floating point numbers is -0.
             dropped: drops.values().fold(0.0, |sum, rate| sum + rate),
             drops,
@@ -137,7 +137,6 @@ fn worker_rates(rate: Rate, (old, new): (&StatusReply, &StatusReply), index: usi
         bps: 8.0 * rate.of(bytes(old), bytes(new)),
         pps,
         burst: share(pps, bursts),
-        turns: rate.of(before.loops, worker.loops),
         burst_sizes: moved(&before.burst_sizes, &worker.burst_sizes),
         turn_durations: moved(&before.turn_durations, &worker.turn_durations),
     }
@@ -155,27 +154,28 @@ fn moved(old: &[u64], new: &[u64]) -> Vec<u64> {
 }
 
 fn ports(rate: Rate, old: &StatusReply, new: &StatusReply) -> BTreeMap<String, PortRates> {
-    let counters = |port: &PortStatus| port.counters.unwrap_or_default();
-    let before: BTreeMap<&str, PortCounters> =
-        old.ports.iter().map(|port| (port.interface.as_str(), counters(port))).collect();
+    let before: BTreeMap<&str, &PortStatus> =
+        old.ports.iter().map(|port| (port.interface.as_str(), port)).collect();
+    let nothing = PortStatus::default();
     let rates = new.ports.iter().map(|port| {
         let name = port.interface.as_str();
-        (name, port_rates(rate, &before.get(name).copied().unwrap_or_default(), &counters(port)))
+        (name, port_rates(rate, before.get(name).copied().unwrap_or(&nothing), port))
     });
-    busiest(rates, PORTS, |rates| rates.rx_bps + rates.tx_bps)
+    // A port that loses all is no idle one.
+    busiest(rates, PORTS, |rates| rates.rx_bps + rates.tx_bps + rates.lost)
 }
 
-fn tunnels(rate: Rate, old: &StatusReply, new: &StatusReply) -> BTreeMap<String, TunnelRates> {
-    let before: BTreeMap<&str, TunnelCounters> =
-        old.peers.iter().filter_map(|peer| Some((peer.name.as_str(), peer.tunnel?))).collect();
+fn peers(rate: Rate, old: &StatusReply, new: &StatusReply) -> BTreeMap<String, PeerRates> {
+    let before: BTreeMap<&str, PeerCounters> =
+        old.peers.iter().filter_map(|peer| Some((peer.name.as_str(), peer.traffic?))).collect();
     let rates = new.peers.iter().filter_map(|peer| {
-        let (name, new) = (peer.name.as_str(), peer.tunnel?);
+        let (name, new) = (peer.name.as_str(), peer.traffic?);
         let old = before.get(name).copied().unwrap_or_default();
         let rx_bps = 8.0 * rate.of(old.rx_bytes, new.rx_bytes);
         let tx_bps = 8.0 * rate.of(old.tx_bytes, new.tx_bytes);
-        Some((name, TunnelRates { rx_bps, tx_bps }))
+        Some((name, PeerRates { rx_bps, tx_bps }))
     });
-    busiest(rates, TUNNELS, |rates| rates.rx_bps + rates.tx_bps)
+    busiest(rates, PEERS, |rates| rates.rx_bps + rates.tx_bps)
 }
 
 /// Those that move, the `limit` that move most.
@@ -190,13 +190,21 @@ fn busiest<'a, T: Default + PartialEq>(
     moved.into_iter().map(|(name, rates)| (name.to_owned(), rates)).collect()
 }
 
-fn port_rates(rate: Rate, old: &PortCounters, new: &PortCounters) -> PortRates {
+fn port_rates(rate: Rate, old_port: &PortStatus, new_port: &PortStatus) -> PortRates {
+    let (old, new) = (old_port.counters.unwrap_or_default(), new_port.counters.unwrap_or_default());
     PortRates {
+        lost: rate.of(lost(old_port), lost(new_port)),
         rx_bps: 8.0 * rate.of(old.rx_bytes, new.rx_bytes),
         tx_bps: 8.0 * rate.of(old.tx_bytes, new.tx_bytes),
         rx_pps: rate.of(old.rx_frames, new.rx_frames),
         tx_pps: rate.of(old.tx_frames, new.tx_frames),
     }
+}
+
+/// Frames of a port that were not carried on; a full transmit ring is among the reasons of drops.
+pub fn lost(port: &PortStatus) -> u64 {
+    let c = port.counters.unwrap_or_default();
+    c.rx_ring_full + c.fill_ring_empty + c.tx_invalid + port.drops.iter().map(|drop| drop.count).sum::<u64>()
 }
 
 fn drops(rate: Rate, old: &StatusReply, new: &StatusReply) -> BTreeMap<String, f64> {

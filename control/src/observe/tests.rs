@@ -1,11 +1,12 @@
 use headrace_api::proto::{
-    Count, FlowTableStatus, PeerStatus, PortCounters, PortStatus, StatusReply, TunnelCounters, WorkerStatus,
+    Count, FlowTableStatus, PeerCounters, PeerStatus, PortCounters, PortStatus, StatusReply, WorkerStatus,
 };
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::events::{Event, Kind, events};
 use super::history::{EVENTS, History, POINTS};
-use super::point::{PORTS, Point, TUNNELS};
+use super::point::{PEERS, PORTS, Point};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -51,29 +52,40 @@ fn a_point_holds_the_busiest_ports_and_no_more() {
 }
 
 #[test]
-fn tunnels_have_rates_and_a_worker_that_stands_still_has_no_turns() {
+fn what_a_port_drops_and_what_the_kernel_loses_are_one_rate() {
+    let look = |factor: u64| {
+        let drops = vec![
+            Count { name: "no_route".into(), count: 3 * factor, ..Count::default() },
+            Count { name: "tx_ring_full".into(), count: factor, ..Count::default() },
+        ];
+        // Counted among the drops already.
+        let counters = PortCounters { rx_ring_full: 10 * factor, tx_ring_full: factor, ..Default::default() };
+        let port = PortStatus { drops, counters: Some(counters), ..port("hr1", 0) };
+        StatusReply { ports: vec![port], ..StatusReply::default() }
+    };
+    let point = Point::new(0, Some((SECOND, &look(1))), Some(&look(2)));
+    assert_eq!(serde_json::to_value(&point).unwrap()["ports"]["hr1"], json!([0.0, 0.0, 0.0, 0.0, 14.0]));
+}
+
+#[test]
+fn peers_have_rates_the_busiest_of_them() {
     let look = |factor: u64| StatusReply {
-        peers: (0..100).map(|i| peer(&format!("n{i}"), i * factor)).chain([direct()]).collect(),
-        workers: vec![
-            WorkerStatus { id: 0, loops: 7 * factor, ..WorkerStatus::default() },
-            WorkerStatus { id: 1, loops: 7, ..WorkerStatus::default() },
-        ],
+        peers: (0..100).map(|i| peer(&format!("n{i}"), i * factor)).chain([unpublished()]).collect(),
         ..StatusReply::default()
     };
     let point = Point::new(0, Some((SECOND, &look(1))), Some(&look(2)));
-    assert_eq!(point.tunnels.len(), TUNNELS);
-    assert_eq!((point.tunnels["n99"].rx_bps, point.tunnels["n99"].tx_bps), (8.0 * 99.0, 80.0 * 99.0));
-    assert!(!point.tunnels.contains_key("n1") && !point.tunnels.contains_key("direct"));
-    assert_eq!((point.workers[0].turns, point.workers[1].turns), (7.0, 0.0));
+    assert_eq!(point.peers.len(), PEERS);
+    assert_eq!((point.peers["n99"].rx_bps, point.peers["n99"].tx_bps), (8.0 * 99.0, 80.0 * 99.0));
+    assert!(!point.peers.contains_key("n1") && !point.peers.contains_key("unpublished"));
 }
 
 fn peer(name: &str, bytes: u64) -> PeerStatus {
-    let tunnel = TunnelCounters { rx_bytes: bytes, tx_bytes: 10 * bytes, ..TunnelCounters::default() };
-    PeerStatus { name: name.into(), tunnel: Some(tunnel), ..PeerStatus::default() }
+    let traffic = PeerCounters { rx_bytes: bytes, tx_bytes: 10 * bytes, ..PeerCounters::default() };
+    PeerStatus { name: name.into(), traffic: Some(traffic), ..PeerStatus::default() }
 }
 
-fn direct() -> PeerStatus {
-    PeerStatus { name: "direct".into(), ..PeerStatus::default() }
+fn unpublished() -> PeerStatus {
+    PeerStatus { name: "unpublished".into(), ..PeerStatus::default() }
 }
 
 #[test]

@@ -109,6 +109,7 @@ pub struct Port {
     pub bandwidth: Bandwidth,
     pub counters: Counters,
     pub by_worker: Vec<Counters>,
+    pub drops: Vec<Drop>,
 }
 
 /// Bandwidth: bits per second, 0 = no limit.
@@ -208,14 +209,14 @@ pub struct Peer {
     pub address: String,
     pub path: String,
     pub neighbor: String,
-    /// Not known of a path without tunnel.
-    pub tunnel: Option<Tunnel>,
+    /// Absent before its path is in the tables.
+    pub traffic: Option<Traffic>,
 }
 
-/// TunnelCounters.
+/// PeerCounters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)]
-pub struct Tunnel {
+pub struct Traffic {
     pub rx_frames: u64,
     pub rx_bytes: u64,
     pub tx_frames: u64,
@@ -309,6 +310,7 @@ impl From<proto::PortStatus> for Port {
             bandwidth: m.bandwidth.unwrap_or_default().into(),
             counters: m.counters.unwrap_or_default().into(),
             by_worker: m.by_worker.into_iter().map(Into::into).collect(),
+            drops: m.drops.into_iter().map(drop).collect(),
         }
     }
 }
@@ -341,7 +343,6 @@ impl From<proto::PortCounters> for Counters {
 impl From<proto::WorkerStatus> for Worker {
     fn from(m: proto::WorkerStatus) -> Self {
         let stage = |s: proto::StageCost| Stage { stage: s.stage, ns: s.ns, packets: s.packets };
-        let drop = |c: proto::Count| Drop { reason: c.name, meaning: c.meaning, count: c.count };
         Self {
             id: m.id,
             core: m.core,
@@ -374,6 +375,10 @@ impl From<proto::WorkerStatus> for Worker {
     }
 }
 
+fn drop(m: proto::Count) -> Drop {
+    Drop { reason: m.name, meaning: m.meaning, count: m.count }
+}
+
 impl From<proto::FrameLedger> for Ledger {
     fn from(m: proto::FrameLedger) -> Self {
         Self {
@@ -391,13 +396,13 @@ impl From<proto::FrameLedger> for Ledger {
 impl From<proto::PeerStatus> for Peer {
     fn from(m: proto::PeerStatus) -> Self {
         let address = m.address.as_ref().map(address).unwrap_or_default();
-        let tunnel = m.tunnel.map(|t| Tunnel {
+        let traffic = m.traffic.map(|t| Traffic {
             rx_frames: t.rx_frames,
             rx_bytes: t.rx_bytes,
             tx_frames: t.tx_frames,
             tx_bytes: t.tx_bytes,
         });
-        Self { name: m.name, address, path: m.path, neighbor: m.neighbor, tunnel }
+        Self { name: m.name, address, path: m.path, neighbor: m.neighbor, traffic }
     }
 }
 

@@ -5,7 +5,10 @@ use std::fmt::{Display, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::{Port, Status, Tunnel};
+use super::{Port, Status, Traffic};
+
+/// Ports that are named where a reason's drops are told.
+const PLACES: usize = 3;
 
 /// The whole status as text, at most `width` columns wide where a width is given.
 pub fn table(status: &Status, width: Option<u16>) -> String {
@@ -57,8 +60,9 @@ fn summary(s: &Status) -> String {
 }
 
 fn attention(s: &Status) -> String {
+    let device = |p: &Port| if p.interface.is_empty() { p.role.clone() } else { p.interface.clone() };
     let ports =
-        s.ports.iter().filter(|p| !p.ready).map(|p| format!("{} is not ready: {}", p.interface, p.problem));
+        s.ports.iter().filter(|p| !p.ready).map(|p| format!("{} is not ready: {}", device(p), p.problem));
     let refusals =
         s.last_refusals.iter().map(|r| format!("refused: {}: {}: {}", r.resource, r.field, r.reason));
     let agent = s.agent_problems.iter().map(|p| format!("agent: {p}"));
@@ -117,7 +121,7 @@ impl Tables {
                 mode(p),
                 format!("{} ({})", count(c.rx_frames), bytes(c.rx_bytes)),
                 format!("{} ({})", count(c.tx_frames), bytes(c.tx_bytes)),
-                count(c.rx_ring_full + c.fill_ring_empty + c.tx_invalid),
+                count(lost(p)),
             ]
         });
         self.draw(header, rows)
@@ -162,9 +166,10 @@ impl Tables {
         }
         let mut sums: Vec<_> = sums.into_iter().collect();
         sums.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let rows =
-            sums.into_iter().map(|((reason, meaning), n)| vec![reason.into(), count(n), meaning.into()]);
-        self.draw(["reason", "frames", "meaning"], rows)
+        let rows = sums
+            .into_iter()
+            .map(|((reason, meaning), n)| vec![reason.into(), count(n), places(s, reason), meaning.into()]);
+        self.draw(["reason", "frames", "at", "meaning"], rows)
     }
 
     fn frames(&self, s: &Status) -> String {
@@ -184,7 +189,7 @@ impl Tables {
     }
 
     fn peers(&self, s: &Status) -> String {
-        let carried = |tunnel: Option<Tunnel>, of: fn(Tunnel) -> (u64, u64)| match tunnel.map(of) {
+        let carried = |traffic: Option<Traffic>, of: fn(Traffic) -> (u64, u64)| match traffic.map(of) {
             Some((frames, all)) => format!("{} ({})", count(frames), bytes(all)),
             None => "-".into(),
         };
@@ -194,8 +199,8 @@ impl Tables {
                 p.address.clone(),
                 p.path.clone(),
                 p.neighbor.clone(),
-                carried(p.tunnel, |t| (t.rx_frames, t.rx_bytes)),
-                carried(p.tunnel, |t| (t.tx_frames, t.tx_bytes)),
+                carried(p.traffic, |t| (t.rx_frames, t.rx_bytes)),
+                carried(p.traffic, |t| (t.tx_frames, t.tx_bytes)),
             ]
         });
         self.draw(["peer", "address", "path", "neighbor", "received", "sent"], rows)
@@ -235,6 +240,31 @@ impl Tables {
         table.add_rows(rows);
         if table.is_empty() { String::new() } else { table.trim_fmt() }
     }
+}
+
+/// Frames of a port that were not carried on: lost in the kernel, or dropped with a reason.
+fn lost(p: &Port) -> u64 {
+    let c = &p.counters;
+    c.rx_ring_full + c.fill_ring_empty + c.tx_invalid + p.drops.iter().map(|drop| drop.count).sum::<u64>()
+}
+
+/// Where frames were dropped for a reason: the ports with most of them.
+fn places(s: &Status, reason: &str) -> String {
+    let at = |p: &Port| p.drops.iter().find(|drop| drop.reason == reason).map_or(0, |drop| drop.count);
+    let mut places: Vec<_> = s.ports.iter().map(|p| (at(p), name(p))).filter(|(n, _)| *n > 0).collect();
+    places.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
+    let more = places.len().saturating_sub(PLACES);
+    let told: Vec<String> =
+        places.into_iter().take(PLACES).map(|(n, name)| format!("{name} {}", count(n))).collect();
+    if more > 0 { format!("{}, {more} more", told.join(", ")) } else { told.join(", ") }
+}
+
+/// What people call a port: its pod, or its role.
+fn name(p: &Port) -> &str {
+    [&p.label, if p.id == 0 { &p.role } else { &p.interface }]
+        .into_iter()
+        .find(|name| !name.is_empty())
+        .map_or("", String::as_str)
 }
 
 /// "generic, copy, frags, superframes, 2 queues".

@@ -112,7 +112,7 @@ fn reply() -> proto::StatusReply {
             address: Some(address(&[192, 168, 0, 2])),
             path: "vxlan".into(),
             neighbor: "reachable".into(),
-            tunnel: Some(proto::TunnelCounters { rx_frames: 3, rx_bytes: 4000, ..Default::default() }),
+            traffic: Some(proto::PeerCounters { rx_frames: 3, rx_bytes: 4000, ..Default::default() }),
         }],
         flows: Some(proto::FlowTableStatus { capacity: 1000, ..Default::default() }),
         last_refusals: vec![proto::Refusal {

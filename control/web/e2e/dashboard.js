@@ -103,12 +103,18 @@ async function keyboardWorks(page) {
 /** @param {import("playwright-core").Page} page */
 async function standingWorkerShows(page) {
   await ask("hold worker");
-  const alert = page.getByRole("alert").filter({ hasText: "Worker 0 stands still" });
+  const alert = page.getByRole("alert").filter({ hasText: "worker 0 stands still" });
   await alert.waitFor(LIMIT);
+  await page.keyboard.press("6");
+  const timeline = page.getByRole("region", { name: "Timeline of table updates" });
+  const told = timeline.getByRole("listitem").filter({ hasText: "worker 0 stands still" });
+  await told.filter({ hasNotText: "no longer" }).first().waitFor(LIMIT);
   // The others, and who tells of it, go on.
   await page.getByRole("status").getByText("live").waitFor(LIMIT);
   await ask("release worker");
   await alert.waitFor({ ...LIMIT, state: "hidden" });
+  await told.filter({ hasText: "no longer" }).first().waitFor(LIMIT);
+  await page.keyboard.press("1");
 }
 
 /** @param {import("playwright-core").Page} page */

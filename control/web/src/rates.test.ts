@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
 
 import type { Point, Status } from "./api/types";
-import { carried, drops, histogram, load, standing } from "./rates";
+import { carried, drops, histogram, load } from "./rates";
 
 const point: Point = {
   at: 0, up: true, flows: 0, new_flows: 0, dropped: 3, drops: { no_route: 3 },
-  ports: { a: [100, 1, 10, 1], b: [50, 2, 5, 2] }, tunnels: {},
+  ports: { a: [100, 1, 10, 1, 0], b: [50, 2, 5, 2, 0] }, peers: {},
   workers: [worker(0.25, [1, 2]), worker(0.5, [3, 4])],
 };
 
@@ -27,14 +27,6 @@ test("drops of all workers, those of now first", () => {
   expect(list).toEqual([["no_route", 6, 3], ["old", 50, 0]]);
 });
 
-test("a worker stands still when it did not go round for seconds", () => {
-  const still: Point = { ...point, workers: [worker(0, []), { ...worker(0, []), turns: 0 }] };
-  expect(standing([point, still, still, still])).toEqual([1]);
-  expect(standing([still, point, still])).toEqual([]);
-  expect(standing([still, still])).toEqual([]);
-  expect(standing([still, { ...still, up: false, workers: [] }, still])).toEqual([]);
-});
-
 function worker(share: number, sizes: number[]) {
-  return { load: share, bps: 0, pps: 0, burst: 0, turns: 5, burst_sizes: sizes, turn_durations: sizes };
+  return { load: share, bps: 0, pps: 0, burst: 0, burst_sizes: sizes, turn_durations: sizes };
 }

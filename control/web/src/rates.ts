@@ -2,7 +2,7 @@
 
 import type { Point, Port, PortRates, Status } from "./api/types";
 
-const NOTHING: PortRates = [0, 0, 0, 0];
+const NOTHING: PortRates = [0, 0, 0, 0, 0];
 
 /** All that the dataplane received, in bits a second: what it carries. */
 export function carried(point: Point): number {
@@ -17,14 +17,6 @@ export function frames(point: Point): number {
 /** The busiest worker's load. */
 export function load(point: Point): number {
   return point.workers.reduce((most, worker) => Math.max(most, worker.load), 0);
-}
-
-/** Workers that did not go round once in the last seconds: an idle one does so at least five times a second. */
-export function standing(points: readonly Point[], seconds = 3): number[] {
-  const last = points.slice(-seconds);
-  if (last.length < seconds || !last.every((point) => point.up)) return [];
-  const workers = last[0]?.workers.map((_, index) => index) ?? [];
-  return workers.filter((index) => last.every((point) => point.workers[index]?.turns === 0));
 }
 
 /** Sum of one kind of rate over the ports that play one of `roles`. */

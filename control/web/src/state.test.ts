@@ -41,6 +41,6 @@ function look(sequence: number, list: Point[]): Look {
 
 function points(from: number, count: number): Point[] {
   return Array.from({ length: count }, (_, i) => ({
-    at: from + i, up: true, workers: [], ports: {}, tunnels: {}, drops: {}, dropped: 0, flows: 0, new_flows: 0,
+    at: from + i, up: true, workers: [], ports: {}, peers: {}, drops: {}, dropped: 0, flows: 0, new_flows: 0,
   }));
 }

@@ -8,6 +8,7 @@ mod frontends;
 mod left;
 mod requests;
 mod snat;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +45,7 @@ use crate::worker::Shared;
 
 use frontends::Served;
 use left::Left;
+use standing::Standing;
 
 /// How often things are looked after that nobody tells of.
 const TICK: Duration = Duration::from_secs(2);
@@ -125,6 +127,7 @@ pub struct Reconciler {
     asked: Asked,
     listening: BTreeSet<u16>,
     saved: Saved,
+    standing: Standing,
     file: Option<StateFile>,
     ticks: u64,
 }
@@ -174,6 +177,7 @@ impl Reconciler {
             asked: Asked::default(),
             listening: BTreeSet::new(),
             saved: Saved::new(&config.run_dir),
+            standing: Standing::default(),
             file,
             ticks: 0,
             config,
@@ -278,6 +282,7 @@ impl Reconciler {
 
     async fn tick(&mut self) {
         self.ticks += 1;
+        self.watch_workers();
         if self.file.as_ref().is_some_and(StateFile::has_changed) {
             self.follow_file().await;
         }
@@ -313,8 +318,8 @@ impl Reconciler {
                 (Err(error), _) => vec![format!("{error}; changes of nodes and settings are not in force")],
                 (Ok(()), Ok(open)) => open.warnings.clone(),
                 (Ok(()), Err(_)) if self.source == Source::None => Vec::new(),
-                // A forwarder between its own ports needs none.
-                (Ok(()), Err(_)) if self.file.is_some() && self.desired.peers().is_empty() => Vec::new(),
+                // It needs none.
+                (Ok(()), Err(_)) if self.is_forwarder() => Vec::new(),
                 (Ok(()), Err(problem)) => vec![format!("no uplink: {problem}")],
             },
         );
@@ -413,13 +418,9 @@ impl Reconciler {
         self.warnings.set(Topic::Neighbors, faults);
     }
 
-    fn warn_of_cores(&mut self) {
-        let unpinned = |handle: &&crate::worker::WorkerHandle| matches!(handle.core(), (Some(_), false));
-        let warning = |handle: &crate::worker::WorkerHandle| {
-            format!("worker {} could not be pinned to core {}", handle.id().0, handle.core().0.unwrap_or(0))
-        };
-        let warnings = self.workers.handles().filter(unpinned).map(warning).collect();
-        self.warnings.set(Topic::Cores, warnings);
+    /// Whether it forwards between its own ports alone, by a file.
+    pub(super) fn is_forwarder(&self) -> bool {
+        self.file.is_some() && self.desired.peers().is_empty()
     }
 
     /// Whether packets travel to a peer without a tunnel.

@@ -160,13 +160,18 @@ fn tell_where(reconciler: &Reconciler, run_dir: &Path) {
         Some(core) if pinned => core.to_string(),
         _ => "any".into(),
     };
+    let uplink = match reconciler.uplink.open() {
+        Ok(open) => &open.name,
+        Err(_) if reconciler.is_forwarder() => "not needed",
+        Err(_) => "not open yet",
+    };
     let cores: Vec<String> = reconciler.workers.handles().map(|handle| core(handle.core())).collect();
     tracing::info!(
         "headrace-dataplane {} is ready on {}; workers on cores {}; uplink {}",
         env!("CARGO_PKG_VERSION"),
         run_dir.join(headrace_api::client::SOCKET).display(),
         cores.join(", "),
-        reconciler.uplink.open().map_or("not open yet", |open| &open.name),
+        uplink,
     );
 }
 

@@ -67,7 +67,8 @@ fn down(view: &View, port: &Port) -> Option<String> {
 }
 
 fn ports(r: &Reconciler) -> Vec<proto::PortStatus> {
-    let mut list = vec![host_link(r), uplink(r)];
+    let mut list = vec![host_link(r)];
+    list.extend(wants_uplink(r).then(|| uplink(r)));
     list.extend(r.desired.ports().values().map(|port| pod(r, port)));
     list
 }
@@ -101,6 +102,11 @@ fn pod(r: &Reconciler, port: &Port) -> proto::PortStatus {
         }
         Err(_) => device,
     }
+}
+
+/// A forwarder between its own ports needs none.
+fn wants_uplink(r: &Reconciler) -> bool {
+    r.uplink.open().is_ok() || r.config.uplink.is_some() || !r.is_forwarder()
 }
 
 fn uplink(r: &Reconciler) -> proto::PortStatus {
@@ -158,7 +164,19 @@ fn with_port(device: proto::PortStatus, open: &ports::Open) -> proto::PortStatus
 
 fn with_counters(device: proto::PortStatus, queues: u32, halves: &[Arc<PortCounters>]) -> proto::PortStatus {
     let by_worker = halves.iter().map(|half| counters(std::slice::from_ref(half))).collect();
-    proto::PortStatus { ready: true, queues, counters: Some(counters(halves)), by_worker, ..device }
+    let dropped = |reason: DropReason| halves.iter().map(|half| half.drops.of(reason)).sum();
+    let (counters, drops) = (Some(counters(halves)), drops(dropped));
+    proto::PortStatus { ready: true, queues, counters, by_worker, drops, ..device }
+}
+
+/// Those above 0.
+fn drops(of: impl Fn(DropReason) -> u64) -> Vec<proto::Count> {
+    let count = |reason: &DropReason| proto::Count {
+        name: reason.label().into(),
+        meaning: reason.meaning().into(),
+        count: of(*reason),
+    };
+    DropReason::ALL.iter().map(count).filter(|drop| drop.count > 0).collect()
 }
 
 fn with_xdp(
@@ -199,11 +217,6 @@ fn counters(halves: &[Arc<PortCounters>]) -> proto::PortCounters {
 fn worker(r: &Reconciler, handle: &WorkerHandle) -> proto::WorkerStatus {
     let (stats, hot, (core, pinned)) = (handle.stats(), handle.stats().hot(), handle.core());
     let (busy_ns, alive_ns) = stats.load();
-    let drop_count = |reason: &DropReason| proto::Count {
-        name: reason.label().into(),
-        meaning: reason.meaning().into(),
-        count: stats.drops(*reason),
-    };
     let area = |(area, name): (AreaId, &str)| stats.ledger(area).map(|ledger| self::ledger(name, &ledger));
     proto::WorkerStatus {
         id: handle.id().0.into(),
@@ -219,7 +232,7 @@ fn worker(r: &Reconciler, handle: &WorkerHandle) -> proto::WorkerStatus {
         segments_out: hot.segments_out.get(),
         segments_in: hot.segments_in.get(),
         checksums_completed: hot.checksums_completed.get(),
-        drops: DropReason::ALL.iter().map(drop_count).filter(|drop| drop.count > 0).collect(),
+        drops: drops(|reason| stats.drops(reason)),
         frames_ledger: [(AreaId::Pods, "pods"), (AreaId::Uplink, "uplink")]
             .into_iter()
             .filter_map(area)
@@ -298,12 +311,12 @@ fn peer(r: &Reconciler, peer: &Peer) -> proto::PeerStatus {
         address: Some(peer.address.into()),
         path: if r.is_direct(peer) { "direct" } else { "vxlan" }.into(),
         neighbor: neighbor(r.kernel.view(), r.uplink.open().ok().map(|open| open.ifindex), &r.facts, hop),
-        tunnel: published.filter(|peer| !peer.direct).map(|peer| tunnel(&peer.traffic)),
+        traffic: published.map(|peer| self::traffic(&peer.traffic)),
     }
 }
 
-fn tunnel(traffic: &Traffic) -> proto::TunnelCounters {
-    proto::TunnelCounters {
+fn traffic(traffic: &Traffic) -> proto::PeerCounters {
+    proto::PeerCounters {
         rx_frames: traffic.rx_frames.get(),
         rx_bytes: traffic.rx_bytes.get(),
         tx_frames: traffic.tx_frames.get(),

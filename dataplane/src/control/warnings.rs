@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 /// The topics, in the order in which status shows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
+    /// Workers that have stopped.
+    Standing,
     /// State of an earlier run.
     Saved,
     /// The file by which it runs.

@@ -18,7 +18,7 @@ use crate::burst::{Burst, Packet};
 use crate::drop_reason::DropReason;
 use crate::frames::{Frame, Pool, Pools};
 use crate::port::{PortIndex, Received};
-use crate::stats::{Hot, WorkerStats};
+use crate::stats::{Hot, PortCounters, WorkerStats};
 use tap::{Crossing, Tap, Taps};
 
 /// Stages are measured in one busy turn of this many.
@@ -50,6 +50,8 @@ pub struct Observer {
     /// Whether somebody looks at packets.
     watched: Cell<bool>,
     taps: RefCell<Taps>,
+    /// This worker's halves of ports, by their slots.
+    ports: RefCell<Vec<Option<Arc<PortCounters>>>>,
     /// Reasons of which no example was kept since the last call of [`Observer::renew`], as bits.
     wanted_examples: Cell<u64>,
 }
@@ -67,8 +69,18 @@ impl Observer {
             countdown: Cell::new(SAMPLE),
             watched: Cell::new(false),
             taps: RefCell::default(),
+            ports: RefCell::default(),
             wanted_examples: Cell::new(u64::MAX),
         }
+    }
+
+    /// A port has come into its slot, or gone from it: what is dropped there counts as its own.
+    pub fn port_is(&self, index: PortIndex, counters: Option<Arc<PortCounters>>) {
+        let (mut ports, slot) = (self.ports.borrow_mut(), usize::from(index.0));
+        if ports.len() <= slot {
+            ports.resize(slot + 1, None);
+        }
+        ports[slot] = counters;
     }
 
     /// The counters.
@@ -183,6 +195,9 @@ impl Observer {
     #[inline]
     pub fn dropped(&self, port: PortIndex, pools: &Pools, frame: &Frame, reason: DropReason) {
         self.stats.drop_frame(reason);
+        if let Some(Some(counters)) = self.ports.borrow().get(usize::from(port.0)) {
+            counters.drops.add(reason);
+        }
         let wanted = self.wanted_examples.get() & (1 << reason as u64) != 0;
         if wanted || self.watched.get() {
             self.show_drop(port, pools.get(frame.area()), frame, reason);

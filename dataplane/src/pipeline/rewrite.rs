@@ -19,9 +19,10 @@ use crate::tables::routes::Out;
 pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
     let flows = cx.flows;
     let tally = flows.tally();
-    let peers = PeerTally::new(&cx.tables.peers);
+    let mut peers = PeerTally::new(cx.tables);
     let mut within_node = None;
     for packet in burst.iter_mut().filter(|p| matches!(p.verdict, Verdict::Forward(_))) {
+        let from = peers.origin(packet);
         if spoils_crc(packet) {
             packet.verdict = Verdict::Drop(DropReason::SctpFragment);
         } else if rewrite(packet, cx).is_none() {
@@ -35,12 +36,7 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
                 within_node = Some(*key);
             }
         }
-        if let Some(from) = packet.peer {
-            peers.received(from, bytes);
-        }
-        if let Verdict::Forward(Out::Tunnel(to)) = packet.verdict {
-            peers.sent(to, bytes);
-        }
+        peers.carried(from, packet);
     }
     // One of a burst: what is busy comes up soon enough.
     if let Some(key) = within_node {

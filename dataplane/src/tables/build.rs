@@ -152,6 +152,7 @@ fn peers(wanted: &Wanted<'_>, facts: &KernelFacts, hops: &mut Hops) -> Peers {
             traffic: Traffic::default(),
         });
     }
+    peers.any_direct = peers.list.iter().any(|peer| peer.direct);
     peers
 }
 

@@ -206,7 +206,7 @@ pub struct Peer {
     pub hop: Option<HopIndex>,
     /// Whether packets travel to it without a tunnel.
     pub direct: bool,
-    /// What its tunnel has carried.
+    /// What was carried to and from it.
     pub traffic: Traffic,
 }
 
@@ -225,6 +225,8 @@ pub struct Peers {
     pub list: Vec<Peer>,
     /// By tunnel address.
     pub by_address: HashMap<Ipv4Addr, PeerIndex>,
+    /// Whether there is a path without a tunnel.
+    pub any_direct: bool,
 }
 
 impl Peers {
@@ -248,7 +250,7 @@ impl Peers {
     #[must_use]
     pub fn apart(&self) -> Self {
         let alone = |peer: &Peer| Peer { traffic: Traffic::default(), ..peer.clone() };
-        Self { list: self.list.iter().map(alone).collect(), by_address: self.by_address.clone() }
+        Self { list: self.list.iter().map(alone).collect(), ..self.clone() }
     }
 }
 

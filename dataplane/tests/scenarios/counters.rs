@@ -6,7 +6,7 @@ use headrace_dataplane::observe::StageId;
 use headrace_wire::tcp::TcpFlags;
 
 use crate::walk::packet::{Packet, TIME_EXCEEDED, error, ping, syn, syn_ack, tcp, udp};
-use crate::walk::place::At::{NodeB, NodeC, PodA, PodB};
+use crate::walk::place::At::{NodeB, NodeC, PodA, PodB, Wire};
 use crate::walk::{Plan, World};
 
 const A: &str = "10.1.0.2:4000";
@@ -42,15 +42,44 @@ fn a_tunnel_counts_what_it_carries_both_ways() {
     // Within the node there is no tunnel.
     w.forward(PodA, &udp(A, "10.1.0.3:9"), PodB);
     let ping = ping("10.1.2.5", "10.1.0.3", 1).bytes().len() as u64;
-    assert_eq!(w.tunnel("192.168.7.11"), [1, 28 + 50, 3, 40 + 60_000 + 2 * 28 + 101]);
-    assert_eq!(w.tunnel("192.168.9.12"), [1, ping, 1, 28 + 10]);
+    assert_eq!(w.peer("192.168.7.11"), [1, 28 + 50, 3, 40 + 60_000 + 2 * 28 + 101]);
+    assert_eq!(w.peer("192.168.9.12"), [1, ping, 1, 28 + 10]);
 }
 
 #[test]
-fn a_direct_path_counts_as_no_tunnel() {
-    let mut w = World::with(|d| d.settings().encapsulation = Encapsulation::Direct);
-    w.send(PodA, [udp(A, FAR)]);
-    assert_eq!(w.tunnel("192.168.7.11"), [0; 4]);
+fn a_direct_path_counts_what_it_carries_both_ways() {
+    let mut w = World::with(|d| {
+        d.settings().encapsulation = Encapsulation::Direct;
+        d.service("tcp 10.96.0.1:80", &[FAR]);
+    });
+    w.send(
+        PodA,
+        [udp(A, FAR).data(100), udp(A, "203.0.113.9:53").data(5), udp(A, FAR).data(1), udp(A, GONE).data(0)],
+    );
+    assert_eq!(w.peer("192.168.7.11"), [0, 0, 2, 2 * 28 + 101]);
+    // It is not on this subnet: a tunnel all the same.
+    assert_eq!(w.peer("192.168.9.12"), [0, 0, 1, 28]);
+    let plain = [udp(FAR, A).data(50), udp("203.0.113.9:53", A).data(9), udp(FAR, A).data(2)];
+    let frames = plain.iter().map(|packet| Wire.frame(packet)).collect();
+    w.send_frames(0, Wire, frames);
+    assert_eq!(w.peer("192.168.7.11"), [2, 2 * 28 + 52, 2, 2 * 28 + 101]);
+    // What an answer is translated to is not where it comes from.
+    w.send(PodA, [syn(A, VIP)]);
+    let before = w.peer("192.168.7.11");
+    w.send_frames(0, Wire, vec![Wire.frame(&syn_ack(FAR, A))]);
+    assert_eq!((w.peer("192.168.7.11")[0], before[2]), (3, 3));
+}
+
+#[test]
+fn a_drop_counts_where_it_came_in_or_should_have_left() {
+    let mut w = World::with(|d| d.service("udp 10.96.0.3:80", &[]));
+    w.drop(PodB, &udp("10.1.0.9:1", A), DropReason::SpoofedSource);
+    w.drop(Wire, &udp("127.0.0.1:1", A), DropReason::InvalidSource);
+    w.send(PodA, [udp(A, "10.96.0.3:80"), udp(A, "10.96.0.9:80")]);
+    let at = |reason| [PodA, PodB, Wire].map(|at| w.drops_at(at, reason));
+    assert_eq!(at(DropReason::SpoofedSource), [0, 1, 0]);
+    assert_eq!(at(DropReason::InvalidSource), [0, 0, 1]);
+    assert_eq!((at(DropReason::NoEndpoint), at(DropReason::NoService)), ([1, 0, 0], [1, 0, 0]));
 }
 
 #[test]
@@ -59,7 +88,7 @@ fn workers_that_count_at_the_same_time_lose_nothing() {
     let mut w = Plan { workers: 2, ..Plan::new() }.world();
     let packets: Vec<Packet> = (0..PACKETS).map(|i| udp(&format!("10.1.0.2:{}", 2000 + i), FAR)).collect();
     w.race(PodA, &packets);
-    let [received, _, sent, bytes] = w.tunnel("192.168.7.11");
+    let [received, _, sent, bytes] = w.peer("192.168.7.11");
     assert_eq!((received, sent, bytes), (0, 2 * PACKETS, 2 * PACKETS * packets[0].bytes().len() as u64));
 }
 

@@ -22,8 +22,8 @@ use headrace_dataplane::flows::{Affinity, Flow, FlowKey, Flows, Kind, Seconds};
 use headrace_dataplane::frames::{AreaId, Pool, Pools};
 use headrace_dataplane::observe::StageId;
 use headrace_dataplane::port::memory::{MemoryPort, Outside};
-use headrace_dataplane::port::{Capabilities, PortIndex};
-use headrace_dataplane::stats::{Counter, Hot, Total, WorkerStats};
+use headrace_dataplane::port::{Capabilities, Port, PortIndex};
+use headrace_dataplane::stats::{Counter, Hot, PortCounters, Total, WorkerStats};
 use headrace_dataplane::tables::services::FrontendKey;
 use headrace_dataplane::tables::{Nanos, Tables};
 use headrace_dataplane::worker::{Shared, Worker};
@@ -94,6 +94,7 @@ pub(crate) struct World {
 struct Node {
     worker: Worker,
     outsides: BTreeMap<PortIndex, Outside>,
+    counters: BTreeMap<PortIndex, Arc<PortCounters>>,
 }
 
 /// What a step brought out.
@@ -258,7 +259,24 @@ impl World {
         let since = |(label, n): (&&'static str, &u64)| (*label, n - before.get(label).copied().unwrap_or(0));
         let drops = self.drops.iter().map(since).filter(|(_, n)| *n > 0).collect();
         self.balance();
+        self.drops_have_a_place();
         Outcome { out, drops }
+    }
+
+    /// Every drop is counted at a port, but for those whose port is gone.
+    #[track_caller]
+    fn drops_have_a_place(&self) {
+        for node in self.nodes.iter().filter(|node| node.outsides.len() == node.counters.len()) {
+            for reason in DropReason::ALL.iter().filter(|reason| **reason != DropReason::PortGone) {
+                let at_ports: u64 = node.counters.values().map(|port| port.drops.of(*reason)).sum();
+                assert_eq!(at_ports, node.worker.stats().drops(*reason), "{}", reason.label());
+            }
+        }
+    }
+
+    /// Frames dropped at a port of the first worker for a reason.
+    pub(crate) fn drops_at(&self, at: At, reason: DropReason) -> u64 {
+        self.nodes[0].counters[&at.port()].drops.of(reason)
     }
 
     /// No chunk may be missing: all are free but those of packets that wait.
@@ -328,8 +346,8 @@ impl World {
         (hits.all(), hits.of_endpoint((*endpoint.ip(), endpoint.port())))
     }
 
-    /// Frames and bytes out of a peer's tunnel, and into it.
-    pub(crate) fn tunnel(&self, peer: &str) -> [u64; 4] {
+    /// Frames and bytes that came from a peer, and that went to it.
+    pub(crate) fn peer(&self, peer: &str) -> [u64; 4] {
         let peers = &self.shared.tables.load().peers;
         let traffic = &peers.get(peers.by_address[&peer.parse().unwrap()]).unwrap().traffic;
         [&traffic.rx_frames, &traffic.rx_bytes, &traffic.tx_frames, &traffic.tx_bytes].map(Total::get)
@@ -407,15 +425,16 @@ impl Node {
         let pool = |area| Pool::new(area, chunks).unwrap();
         let pools = Pools { pods: pool(AreaId::Pods), uplink: pool(AreaId::Uplink) };
         let mut worker = Worker::new(Arc::clone(shared), pools, WorkerStats::new());
-        let mut outsides = BTreeMap::new();
+        let (mut outsides, mut counters) = (BTreeMap::new(), BTreeMap::new());
         for at in At::PORTS {
             let area = if at == At::Wire { AreaId::Uplink } else { AreaId::Pods };
             let (port, outside) = MemoryPort::new(area, capabilities(at));
             let port = port.with_room(room).with_first_chunk(first_chunk);
+            counters.insert(at.port(), Arc::clone(port.counters()));
             worker.attach(at.port(), Box::new(port));
             outsides.insert(at.port(), outside);
         }
-        Self { worker, outsides }
+        Self { worker, outsides, counters }
     }
 }
 

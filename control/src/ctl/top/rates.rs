@@ -7,6 +7,8 @@ use std::time::Duration;
 use headrace_api::proto;
 use serde::Serialize;
 
+use crate::observe::point::lost;
+
 /// An idle worker sleeps no longer than 200 ms at a time; in less than this none is said to stand.
 const LONG_FOR_A_TURN: Duration = Duration::from_millis(800);
 
@@ -71,7 +73,7 @@ pub(super) struct Port {
     pub tx_frames: f64,
     /// See above.
     pub tx_bits: f64,
-    /// Frames that its rings had no room for, per second.
+    /// Frames that were dropped, or lost in the kernel, per second.
     pub lost: f64,
 }
 
@@ -176,9 +178,9 @@ fn worker(
 
 fn port(before: &proto::StatusReply, p: &proto::PortStatus, per: &PerSecond) -> Port {
     let old = before.ports.iter().find(|o| o.id == p.id && o.interface == p.interface);
+    let lost_before = old.map_or(0, lost);
     let old = old.and_then(|o| o.counters).unwrap_or_default();
     let c = p.counters.unwrap_or_default();
-    let lost = |c: &proto::PortCounters| c.rx_ring_full + c.fill_ring_empty + c.tx_invalid + c.tx_ring_full;
     Port {
         interface: p.interface.clone(),
         label: if p.label.is_empty() { p.role.clone() } else { p.label.clone() },
@@ -187,7 +189,7 @@ fn port(before: &proto::StatusReply, p: &proto::PortStatus, per: &PerSecond) -> 
         rx_bits: per.of(c.rx_bytes, old.rx_bytes) * 8.0,
         tx_frames: per.of(c.tx_frames, old.tx_frames),
         tx_bits: per.of(c.tx_bytes, old.tx_bytes) * 8.0,
-        lost: per.of(lost(&c), lost(&old)),
+        lost: per.of(lost(p), lost_before),
     }
 }
 

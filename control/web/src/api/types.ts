@@ -23,17 +23,18 @@ export interface Point {
   at: number;
   up: boolean;
   workers: WorkerRates[];
-  /** By interface: received and sent bits, received and sent frames, a second. */
+  /** By interface, a second. */
   ports: Record<string, PortRates>;
-  /** By the other node's name: bits a second out of its tunnel, and into it. */
-  tunnels: Record<string, [rxBps: number, txBps: number]>;
+  /** By the other node's name: bits a second that come from it, and that go to it. */
+  peers: Record<string, [rxBps: number, txBps: number]>;
   drops: Record<string, number>;
   dropped: number;
   flows: number;
   new_flows: number;
 }
 
-export type PortRates = [rxBps: number, txBps: number, rxPps: number, txPps: number];
+/** Received and sent bits, received and sent frames, and frames that were dropped or lost. */
+export type PortRates = [rxBps: number, txBps: number, rxPps: number, txPps: number, lost: number];
 
 export interface WorkerRates {
   /** 0 to 1. */
@@ -41,8 +42,6 @@ export interface WorkerRates {
   bps: number;
   pps: number;
   burst: number;
-  /** Times around its loop a second; 0 = it stands still. */
-  turns: number;
   /** 1, 2, 3 to 4, 5 to 8, ... packets. */
   burst_sizes: number[];
   /** Below 1, 2, 4, 8, ... microseconds; the last has no bound. */
@@ -68,6 +67,9 @@ export interface Status {
   peers: Peer[];
   flows: { live: number; capacity: number };
   warnings: string[];
+  last_refusals: { resource: string; field: string; reason: string }[];
+  /** What of its input the agent cannot use. */
+  agent_problems: string[];
 }
 
 export interface Port {
@@ -84,6 +86,13 @@ export interface Port {
   why: string;
   addresses: string[];
   counters: Counters;
+  drops: Dropped[];
+}
+
+export interface Dropped {
+  reason: string;
+  meaning: string;
+  count: number;
 }
 
 export interface Counters {
@@ -100,7 +109,7 @@ export interface Worker {
   id: number;
   core: number;
   pinned: boolean;
-  drops: { reason: string; meaning: string; count: number }[];
+  drops: Dropped[];
   stages?: { stage: string; ns: number; packets: number }[];
 }
 
@@ -109,8 +118,7 @@ export interface Peer {
   address: string;
   path: string;
   neighbor: string;
-  /** Not known of a path without tunnel. */
-  tunnel: { rx_frames: number; rx_bytes: number; tx_frames: number; tx_bytes: number } | null;
+  traffic: { rx_frames: number; rx_bytes: number; tx_frames: number; tx_bytes: number } | null;
 }
 
 /** control/src/http/cluster.rs. */

@@ -1,11 +1,20 @@
-import { clock } from "../format";
-import { standing } from "../rates";
-import { link, points, problem, status } from "../state";
+import type { Status } from "../api/types";
+import { clock, plural } from "../format";
+import { link, problem, status } from "../state";
+
+/** Warnings that stand in full; there are seldom more. */
+const SHOWN = 3;
+
+/** Of the dataplane, of what it refuses, and of what the agent cannot use: as headracectl status has it. */
+function attention({ warnings, last_refusals: refusals, agent_problems: agent }: Status): string[] {
+  const refused = refusals.map(({ resource, field, reason }) => `refused: ${resource}: ${field}: ${reason}`);
+  return [...warnings, ...refused, ...agent.map((problem) => `agent: ${problem}`)];
+}
 
 /** What needs attention, in words. */
 export function Notices() {
   const at = link.value;
-  const warnings = status.value?.warnings ?? [];
+  const warnings = status.value === null ? [] : attention(status.value);
   return (
     <div aria-live="polite">
       {at.state === "lost" && (
@@ -20,14 +29,16 @@ export function Notices() {
           goes on. {problem.value}
         </p>
       )}
-      {at.state === "live" && <Standing />}
-      {warnings.length > 0 && (
+      {warnings.slice(0, SHOWN).map((warning) => (
+        <p key={warning} class="notice warn" role="alert">
+          {warning}
+        </p>
+      ))}
+      {warnings.length > SHOWN && (
         <details class="notice warn">
-          <summary>
-            <b>{warnings.length === 1 ? "1 warning" : `${warnings.length} warnings`}</b> {warnings[0]}
-          </summary>
+          <summary>{plural(warnings.length - SHOWN, "warning")} more</summary>
           <ul>
-            {warnings.slice(1).map((warning) => (
+            {warnings.slice(SHOWN).map((warning) => (
               <li key={warning}>{warning}</li>
             ))}
           </ul>
@@ -35,15 +46,4 @@ export function Notices() {
       )}
     </div>
   );
-}
-
-/** Workers that do nothing any more while the dataplane answers. */
-function Standing() {
-  const workers = status.value?.workers ?? [];
-  return standing(points.value).map((index) => (
-    <p key={index} class="notice bad" role="alert">
-      <b>Worker {workers[index]?.id ?? index} stands still</b> on core {workers[index]?.core ?? "?"}: nothing that comes to its queues is
-      carried. Something keeps it off its core, or it hangs; starting headrace-dataplane again loses no connection.
-    </p>
-  ));
 }

@@ -1,4 +1,4 @@
-import type { Port } from "../api/types";
+import type { Dropped, Port } from "../api/types";
 import { bits, packets, plural, scaled } from "../format";
 import { search } from "../preferences";
 import { drops, of } from "../rates";
@@ -16,14 +16,14 @@ export function Ports() {
   const lost = drops(status.value, now.value).filter((drop) => drop.perSecond > 0);
   return (
     <Card title="Ports" note={`${plural(all.length, "port")}; received is what the pod or the wire sends`}>
-      <Search label="Search ports" hint="interface, pod or address" />
+      <Search label="Search ports" hint="interface, pod, address or reason of drops" />
       {lost.length > 0 && (
         <p class="notice warn">
           Dropped now: {lost.map((drop) => `${drop.reason} ${scaled(drop.perSecond, "/s")}`).join(", ")}
         </p>
       )}
       {found.length === 0 ? (
-        <Empty>No port has “{search.value}” in its name or addresses.</Empty>
+        <Empty>No port has “{search.value}” in its name, addresses or reasons of drops.</Empty>
       ) : (
         <div class="scroll" tabIndex={0} role="region" aria-label="Table of ports">
           <table>
@@ -35,7 +35,7 @@ export function Ports() {
                 <th scope="col">Two minutes</th>
                 <th scope="col" class="number">Received</th>
                 <th scope="col" class="number">Sent</th>
-                <th scope="col" class="number">Lost by the kernel</th>
+                <th scope="col">Dropped or lost</th>
               </tr>
             </thead>
             <tbody>
@@ -51,8 +51,7 @@ export function Ports() {
 }
 
 function Row({ port }: { port: Port }) {
-  const [rx, tx, rxFrames, txFrames] = of(now.value, port);
-  const { rx_ring_full: full, fill_ring_empty: empty, tx_invalid: invalid } = port.counters;
+  const [rx, tx, rxFrames, txFrames, lost] = of(now.value, port);
   return (
     <tr class={port.ready ? "" : "broken"}>
       <th scope="row">
@@ -78,10 +77,32 @@ function Row({ port }: { port: Port }) {
         {bits(tx)}
         <span class="dim">{packets(txFrames)}</span>
       </td>
-      <td class="number" title={`receive ring full ${full}, fill ring empty ${empty}, not sendable ${invalid}`}>
-        {scaled(full + empty + invalid)}
+      <td>
+        {lost > 0 && <b class="losing">{scaled(lost, "/s")}</b>}
+        <Losses port={port} />
       </td>
     </tr>
+  );
+}
+
+/** By reason, most frequent first. */
+function Losses({ port }: { port: Port }) {
+  const { rx_ring_full: full, fill_ring_empty: empty, tx_invalid: invalid } = port.counters;
+  const kernel: Dropped[] = [
+    { reason: "receive ring full", meaning: "Lost in the kernel: the dataplane did not take it in time.", count: full },
+    { reason: "fill ring empty", meaning: "Lost in the kernel: no memory was lent to it.", count: empty },
+    { reason: "not sendable", meaning: "The kernel would not send it.", count: invalid },
+  ];
+  const losses = [...port.drops, ...kernel].filter(({ count }) => count > 0).sort((a, b) => b.count - a.count);
+  if (losses.length === 0) return <span class="dim">nothing</span>;
+  return (
+    <ul class="losses">
+      {losses.map(({ reason, meaning, count }) => (
+        <li key={reason} title={meaning}>
+          {reason} <b>{scaled(count)}</b>
+        </li>
+      ))}
+    </ul>
   );
 }
 
@@ -99,7 +120,8 @@ function Spark({ name }: { name: string }) {
 
 function matches(port: Port, text: string): boolean {
   const wanted = text.toLowerCase();
-  return [port.interface, port.label, port.role, ...port.addresses].some((part) => part.toLowerCase().includes(wanted));
+  const reasons = port.drops.map((drop) => drop.reason);
+  return [port.interface, port.label, port.role, ...port.addresses, ...reasons].some((part) => part.toLowerCase().includes(wanted));
 }
 
 /** What is not ready first, then the node's own, then pods by name: rows must not jump. */

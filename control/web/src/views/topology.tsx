@@ -23,7 +23,7 @@ export function Topology() {
   return (
     <Card title="Topology" note={`${plural(pods.length, "pod")} here, ${plural(all.peers.length, "other node")}`}>
       <div class="scroll">
-        <svg class="topology" viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-label="Pods, this node and its tunnels">
+        <svg class="topology" viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-label="Pods, this node and the others">
           {shown.pods.map((port, i) => (
             <PodLine key={port.interface} port={port} y={podAt(i)} middle={height / 2} />
           ))}
@@ -81,7 +81,7 @@ function PodLine({ port, y, middle }: LineProps & { port: Port }) {
 
 function PeerLine({ peer, y, middle }: LineProps & { peer: Peer }) {
   const known = !/^(unresolved|no route)/.test(peer.neighbor);
-  const [rx, tx] = now.value?.tunnels[peer.name] ?? [0, 0];
+  const [rx, tx] = now.value?.peers[peer.name] ?? [0, 0];
   const rate = rx + tx;
   return (
     <g class={known ? "" : "broken"}>
@@ -89,14 +89,14 @@ function PeerLine({ peer, y, middle }: LineProps & { peer: Peer }) {
       <g class="box" transform={`translate(720 ${y - 17})`}>
         <title>
           {`${peer.name}, ${peer.address}, ${peer.path}: ${peer.neighbor}\n`}
-          {peer.tunnel === null ? "without a tunnel its share of the uplink is not known" : `in ${bits(rx)}, out ${bits(tx)}`}
+          {`in ${bits(rx)}, out ${bits(tx)}`}
         </title>
         <rect width="270" height="34" rx="9" />
         <text x="12" y="21" class="start">
           {short(peer.name, 16)} <tspan class="dim">{peer.path}</tspan>
         </text>
         <text x="258" y="21" class="end">
-          {!known ? "no next hop" : rate > 0 ? bits(rate) : peer.tunnel === null ? "" : "idle"}
+          {!known ? "no next hop" : rate > 0 ? bits(rate) : "idle"}
         </text>
       </g>
     </g>
@@ -113,7 +113,7 @@ function OutsideLine({ y, middle }: LineProps) {
       <g class="box wire" transform={`translate(720 ${y - 17})`}>
         <rect width="270" height="34" rx="9" />
         <text x="12" y="21" class="start">
-          uplink <tspan class="dim">tunnels and outside</tspan>
+          uplink <tspan class="dim">nodes and outside</tspan>
         </text>
         <text x="258" y="21" class="end">
           {rate > 0 ? bits(rate) : "idle"}

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use crate::control::reconcile::Reconciler;
 use crate::control::veth::Driver;
 use crate::control::{ports, uplink};
 use crate::port::{Capabilities, PortIndex};
+use crate::stats::PortCounters;
 use crate::tables::Tables;
 use crate::tables::routes::Out;
 
@@ -30,6 +32,8 @@ pub struct OpenPort {
     pub label: String,
     /// What it can carry out.
     pub capabilities: Capabilities,
+    /// What each worker counts of it.
+    pub counters: Vec<Arc<PortCounters>>,
 }
 
 impl Directory {
@@ -44,9 +48,9 @@ impl Directory {
         if let Ok(open) = r.ports.host() {
             directory.ports.insert(open.index, pod_port(&r.config.host_link.dataplane, "", open));
         }
-        if let Ok(uplink::Open { name, .. }) = r.uplink.open() {
-            let port =
-                OpenPort { interface: name.clone(), label: String::new(), capabilities: <_>::default() };
+        if let Ok(uplink::Open { name, counters, .. }) = r.uplink.open() {
+            let (capabilities, counters) = (Capabilities::default(), counters.clone());
+            let port = OpenPort { interface: name.clone(), label: String::new(), capabilities, counters };
             directory.ports.insert(PortIndex::UPLINK, port);
         }
         for port in pods.values() {
@@ -108,7 +112,8 @@ fn pod_port(interface: &str, label: &str, open: &ports::Open) -> OpenPort {
     };
     let capabilities =
         Capabilities { superframes: open.device.superframes, partial_checksums, cuts_segments: false };
-    OpenPort { interface: interface.into(), label: label.into(), capabilities }
+    let counters = open.device.counters.clone();
+    OpenPort { interface: interface.into(), label: label.into(), capabilities, counters }
 }
 
 fn v4(address: IpAddr) -> Option<Ipv4Addr> {

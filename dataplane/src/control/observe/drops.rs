@@ -1,5 +1,6 @@
 //! Drops by reason, each with an example.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use headrace_api::proto;
@@ -7,9 +8,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 
 use super::describe::{self, unix_ns};
+use super::directory::OpenPort;
 use super::pump::{self, Outlet};
 use super::{Replies, Sight};
 use crate::drop_reason::DropReason;
+use crate::port::PortIndex;
 
 /// Time between two replies.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -53,5 +56,19 @@ fn record(sight: &Sight, reason: DropReason) -> Option<proto::DropRecord> {
         meaning: reason.meaning().into(),
         count,
         example,
+        places: places(sight, reason),
     })
+}
+
+/// The open ports of which some were dropped, most first.
+fn places(sight: &Sight, reason: DropReason) -> Vec<proto::DropPlace> {
+    let directory = sight.directory.load();
+    let dropped = |open: &OpenPort| open.counters.iter().map(|half| half.drops.of(reason)).sum();
+    let place = |(index, open): (&PortIndex, &OpenPort)| proto::DropPlace {
+        port: directory.port(*index),
+        count: dropped(open),
+    };
+    let mut places: Vec<_> = directory.ports.iter().map(place).filter(|place| place.count > 0).collect();
+    places.sort_by_key(|place| Reverse(place.count));
+    places
 }

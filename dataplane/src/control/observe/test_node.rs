@@ -19,7 +19,8 @@ use super::*;
 use crate::flows::{Affinity, CONTENT_VERSION, Flows};
 use crate::frames::{AreaId, Pool, Pools};
 use crate::port::memory::{MemoryPort, Outside};
-use crate::port::{Capabilities, PortIndex};
+use crate::port::{Capabilities, Port as _, PortIndex};
+use crate::stats::PortCounters;
 use crate::tables::build::{self, KernelFacts, Wanted};
 use crate::tables::{GATEWAY_MAC, Services};
 use crate::worker::{self, Setup, WorkerHandle, WorkerId};
@@ -33,6 +34,7 @@ pub(in crate::control) struct Node {
     worker: WorkerHandle,
     /// By slot: host link, uplink, pod A, pod B.
     pub(in crate::control) outsides: Vec<Outside>,
+    counters: Vec<Arc<PortCounters>>,
     _asked: Receiver<Ipv4Addr>,
 }
 
@@ -49,14 +51,15 @@ impl Node {
         let setup =
             Setup { id: WorkerId(0), core: None, poll: <_>::default(), pools, shared: Arc::clone(&shared) };
         let worker = worker::spawn(setup).unwrap();
-        let mut outsides = Vec::new();
+        let (mut outsides, mut counters) = (Vec::new(), Vec::new());
         for index in 0..4 {
             let area = if index == 1 { AreaId::Uplink } else { AreaId::Pods };
             let (port, outside) = MemoryPort::new(area, CAPABILITIES);
+            counters.push(Arc::clone(port.counters()));
             worker.attach(PortIndex(index), Box::new(port));
             outsides.push(outside);
         }
-        Self { shared, worker, outsides, _asked: questions }
+        Self { shared, worker, outsides, counters, _asked: questions }
     }
 
     pub(in crate::control) fn sight(&self) -> Sight {
@@ -68,6 +71,7 @@ impl Node {
                 interface: interface.into(),
                 label: label.into(),
                 capabilities: if index == 1 { Capabilities::default() } else { CAPABILITIES },
+                counters: vec![Arc::clone(&self.counters[usize::from(index)])],
             };
             directory.ports.insert(PortIndex(index), port);
         }

@@ -130,6 +130,8 @@ async fn drops_come_with_an_example() {
     let example = drop.example.as_ref().unwrap();
     assert!(example.summary.contains("10.1.0.3:4000 > 10.1.0.2:53 udp"), "{}", example.summary);
     assert_eq!(example.port, "hra");
+    let places: Vec<_> = drop.places.iter().map(|place| (place.port.as_str(), place.count)).collect();
+    assert_eq!(places, [("pod default/a", 1)]);
     assert!(stream.message().await.unwrap().is_none());
 }
 
