@@ -8,6 +8,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use headrace_bench::cases::{Case, Order, Ready, Way, all, few};
 use headrace_bench::{Node, Size};
+use headrace_dataplane::port::{BURST, Port as _, Received};
 
 /// New flows between two times that the table is emptied; it never is full then.
 const UNTIL_CLEARED: u64 = 60_000;
@@ -50,6 +51,7 @@ impl Scope {
 fn pipeline(c: &mut Criterion) {
     let scope = Scope::from_environment();
     let mut group = group(c, "pipeline", scope);
+    port_alone(&mut group);
     for case in scope.cases() {
         measure(&mut group, &BenchmarkId::from_parameter(case.name()), &case);
     }
@@ -71,6 +73,19 @@ fn pipeline(c: &mut Criterion) {
     against("Services", &[1, 100, 10_000], &|services| sized(Size { services, ..Size::default() }));
     against("flows", &[1, 100, 10_000, 100_000, 1_000_000], &|flows| Case { flows, ..service });
     workers(c, scope, name, &service);
+}
+
+/// What receiving and freeing packets of 10 000 flows takes, which is part of every other figure.
+fn port_alone(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let (mut port, mut pool) = Case::of(Way::Service).port_alone();
+    let mut received = Received::new();
+    group.throughput(Throughput::Elements(BURST as u64));
+    group.bench_function("port alone, 64 B, 10000 flows", |b| {
+        b.iter(|| {
+            port.receive(&mut pool, &mut received);
+            received.drain(..).for_each(|frame| pool.free(frame));
+        });
+    });
 }
 
 fn group<'a>(c: &'a mut Criterion, name: &str, scope: Scope) -> BenchmarkGroup<'a, WallTime> {

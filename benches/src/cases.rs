@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use headrace_dataplane::frames::{AreaId, Pool};
 use headrace_dataplane::port::BURST;
 use headrace_dataplane::worker::Worker;
 use headrace_wire::vxlan::ENCAP_LEN;
 
 use crate::packets::{tcp, tunnelled, udp};
-use crate::{NEIGHBOUR, Node, POD, REMOTE, SERVICE, Size, Source, Vary};
+use crate::{LoopPort, NEIGHBOUR, Node, POD, REMOTE, SERVICE, Size, Source, Vary};
 
 /// Payload of a datagram whose frame has 64 bytes with its checksum, as NICs count.
 const SMALL: usize = 18;
@@ -143,6 +144,15 @@ impl Case {
         };
         assert!(as_meant, "{}: {} frames came, {sent:?} were sent", self.name(), self.burst);
         worker
+    }
+
+    /// The port of the pod that packets come from, and memory for them.
+    ///
+    /// # Panics
+    /// When memory is short.
+    pub fn port_alone(&self) -> (LoopPort, Pool) {
+        let pool = Pool::new(AreaId::Pods, 8192).expect("memory for frames");
+        (LoopPort::new(AreaId::Pods, self.sources(0).0), pool)
     }
 
     /// Packets of each turn, as the figures count them.

@@ -2,7 +2,7 @@
 //! of cases.
 //!
 //! Receiving (a copy of a template, whose ports are made those of the next flow) and freeing are part of every figure; the case
-//! "parse only" shows what they cost at most.
+//! "port alone" shows what they cost.
 
 pub mod cases;
 mod loop_port;

@@ -67,13 +67,7 @@ impl Bucket {
     /// Finds `key`, whose tag is `tag`.
     #[inline]
     pub(crate) fn find(&self, key: &Key, tag: u16) -> Option<(usize, Snapshot)> {
-        self.tagged(tag).find_map(|lane| {
-            let record = self.record(lane);
-            if !record.looks_like(key) {
-                return None;
-            }
-            record.read().filter(|found| found.key == *key).map(|found| (lane, found))
-        })
+        self.tagged(tag).find_map(|lane| Some((lane, self.record(lane).read_of(key)?)))
     }
 
     /// Waits for the lock, which is held for some tens of nanoseconds.

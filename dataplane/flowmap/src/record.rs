@@ -49,17 +49,32 @@ impl Record {
         self.key_words() == key.words()
     }
 
+    /// A whole copy of the entry if its key is `key`, else `None`.
+    #[inline]
+    pub(crate) fn read_of(&self, key: &Key) -> Option<Snapshot> {
+        // Final, as the words on `looks_like` say: no need to see whether a writer is at work.
+        if !self.looks_like(key) {
+            return None;
+        }
+        let (words, value, last_seen) = self.read_words();
+        (words == key.words()).then_some(Snapshot { key: *key, value, last_seen })
+    }
+
     /// A whole copy; `None` when the entry is empty.
     #[inline]
     pub(crate) fn read(&self) -> Option<Snapshot> {
+        let (words, value, last_seen) = self.read_words();
+        Key::from_words(words).map(|key| Snapshot { key, value, last_seen })
+    }
+
+    /// All of it as of one moment.
+    #[inline]
+    fn read_words(&self) -> ([u64; 2], Value, u32) {
         let backoff = Backoff::new();
         loop {
             let before = self.version.load(Acquire);
-            let copy = Key::from_words(self.key_words()).map(|key| Snapshot {
-                key,
-                value: Value(self.value.each_ref().map(|word| word.load(Relaxed))),
-                last_seen: self.last_seen.load(Relaxed),
-            });
+            let value = Value(self.value.each_ref().map(|word| word.load(Relaxed)));
+            let copy = (self.key_words(), value, self.last_seen.load(Relaxed));
             // Pairs with the fence in `write`: whoever read a word of a later write reads its version, too.
             fence(Acquire);
             if before.is_multiple_of(2) && self.version.load(Relaxed) == before {

@@ -18,7 +18,7 @@ mod tests;
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use headrace_flowmap::{EvictionRank, FlowMap, Geometry, Insert, OpenError};
+use headrace_flowmap::{EvictionRank, FlowMap, Geometry, Hash, Insert, Key, OpenError};
 use headrace_wire::checksum::Delta;
 use headrace_wire::nat::Deltas;
 
@@ -41,6 +41,13 @@ pub const CONTENT_VERSION: u32 = 2;
 
 /// Seconds of the clock by which flows age. It must not jump back while the machine runs (CLOCK_BOOTTIME).
 pub type Seconds = u32;
+
+/// A key on its way to its entry: hashed once, whatever is done with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sought {
+    key: Key,
+    hash: Hash,
+}
 
 /// The flow table.
 pub struct Flows {
@@ -107,13 +114,32 @@ impl Flows {
     }
 
     /// The flow of a packet. Marks it as used.
-    #[inline]
     pub fn find(&self, key: &FlowKey, now: Seconds) -> Option<Flow> {
-        let packed = key.pack();
-        let found = self.map.lookup(&packed, self.map.hash(&packed))?;
+        self.find_sought(&self.seek(key), now)
+    }
+
+    /// What looks for the flow of `key`, and begins to load where that will be.
+    #[inline]
+    pub fn seek(&self, key: &FlowKey) -> Sought {
+        let key = key.pack();
+        let hash = self.map.hash(&key);
+        self.map.prefetch(hash);
+        Sought { key, hash }
+    }
+
+    /// Begins to load the entry itself; what [`Flows::seek`] asked for has come since.
+    #[inline]
+    pub fn prefetch(&self, sought: &Sought) {
+        self.map.prefetch_entry(sought.hash);
+    }
+
+    /// The flow looked for. Marks it as used.
+    #[inline]
+    pub fn find_sought(&self, Sought { key, hash }: &Sought, now: Seconds) -> Option<Flow> {
+        let found = self.map.lookup(key, *hash)?;
         self.counts.prefetch(found.slot);
         if found.last_seen != now {
-            self.map.touch(found.slot, &packed, now);
+            self.map.touch(found.slot, key, now);
         }
         Some(Flow::unpack(found.slot, found.value))
     }

@@ -177,6 +177,7 @@ pub struct Pools {
 
 impl Pools {
     /// The pool of an area.
+    #[inline]
     pub fn get(&self, area: AreaId) -> &Pool {
         match area {
             AreaId::Pods => &self.pods,
@@ -185,6 +186,7 @@ impl Pools {
     }
 
     /// The pool of an area, to change.
+    #[inline]
     pub fn get_mut(&mut self, area: AreaId) -> &mut Pool {
         match area {
             AreaId::Pods => &mut self.pods,
@@ -193,11 +195,13 @@ impl Pools {
     }
 
     /// Ends a frame.
+    #[inline]
     pub fn free(&mut self, frame: Frame) {
         self.get_mut(frame.area()).free(frame);
     }
 
     /// Cuts a frame after `len` bytes; see [`Pool::trim`].
+    #[inline]
     pub fn trim(&mut self, frame: &mut Frame, len: usize) {
         if len < frame.len() {
             self.get_mut(frame.area()).trim(frame, len);
@@ -205,13 +209,40 @@ impl Pools {
     }
 
     /// The first chunk's bytes.
+    #[inline]
     pub fn head(&self, frame: &Frame) -> &[u8] {
         self.get(frame.area()).head(frame)
     }
 
     /// The first chunk's bytes, to rewrite.
+    #[inline]
     pub fn head_mut(&mut self, frame: &Frame) -> &mut [u8] {
         self.get_mut(frame.area()).head_mut(frame)
+    }
+
+    /// A new frame of one chunk in `area`, with its bytes: room for `before` ones, and for a copy of the `len` ones of `frame`
+    /// from byte `start` on, which come as well. `None` when they do not lie in the first chunk of `frame`, do not fit, or no
+    /// chunk is free.
+    #[inline]
+    pub fn copy_of(
+        &mut self,
+        frame: &Frame,
+        start: usize,
+        len: usize,
+        area: AreaId,
+        before: usize,
+    ) -> Option<(Frame, &[u8], &mut [u8])> {
+        let source = frame.piece_of_head(start, len)?;
+        let target = self.get_mut(area).take_for(before + len)?;
+        let new = self.get_mut(area).single(target);
+        let (from, to) = match (frame.area(), area) {
+            (AreaId::Pods, AreaId::Uplink) => (self.pods.bytes(source), self.uplink.bytes_mut(target)),
+            (AreaId::Uplink, AreaId::Pods) => (self.uplink.bytes(source), self.pods.bytes_mut(target)),
+            (AreaId::Pods, AreaId::Pods) | (AreaId::Uplink, AreaId::Uplink) => {
+                self.get_mut(area).two(source, target)
+            }
+        };
+        Some((new, from, to))
     }
 
     /// Copies a piece and returns its sum.

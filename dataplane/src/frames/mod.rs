@@ -99,6 +99,13 @@ impl Frame {
         self.chunks.into()
     }
 
+    /// `len` bytes from byte `start` on, which lie in the first chunk.
+    #[inline]
+    fn piece_of_head(&self, start: usize, len: usize) -> Option<Piece> {
+        let inside = start + len <= self.head_len();
+        inside.then(|| Piece { addr: self.head.addr + start as u32, len: len as u32 })
+    }
+
     /// Takes `bytes` off the front of the first chunk: decapsulation.
     ///
     /// Returns false, and takes nothing, when the first chunk would not keep a byte.

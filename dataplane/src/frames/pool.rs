@@ -6,6 +6,9 @@ use headrace_xsk::{Area, AreaConfig, AreaError};
 use super::{AreaId, Checksum, Frame, HEADROOM, MAX_CHUNKS, Piece};
 use crate::port::PortIndex;
 
+/// Bytes of a chunk.
+const CHUNK: u32 = 4096;
+
 /// End of a chain.
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -57,7 +60,6 @@ pub struct Ledger {
 pub struct Pool {
     id: AreaId,
     area: Area,
-    chunk_size: u32,
     free: Vec<u32>,
     owners: Vec<Owner>,
     links: Vec<Link>,
@@ -78,13 +80,12 @@ impl Pool {
     /// As for [`Pool::new`].
     pub fn with_pages(id: AreaId, chunks: u32, huge: bool) -> Result<Self, PoolError> {
         let tx_metadata = id == AreaId::Pods;
-        let config = AreaConfig { chunks, chunk_size: 4096, tx_metadata, populate: false, huge };
+        let config = AreaConfig { chunks, chunk_size: CHUNK, tx_metadata, populate: false, huge };
         let area = Area::new(config).map_err(|source| PoolError { id, source })?;
         let count = chunks as usize;
         Ok(Self {
             id,
             area,
-            chunk_size: config.chunk_size,
             free: (0..chunks).rev().collect(),
             owners: vec![Owner::Free; count],
             links: vec![Link { piece: Piece { addr: 0, len: 0 }, next: NONE }; count],
@@ -122,35 +123,45 @@ impl Pool {
     }
 
     /// Bytes that a chunk holds behind its headroom.
+    #[inline]
     pub fn chunk_capacity(&self) -> u32 {
-        self.chunk_size - HEADROOM
+        CHUNK - HEADROOM
     }
 
     /// The first chunk's bytes.
+    #[inline]
     pub fn head(&self, frame: &Frame) -> &[u8] {
         self.bytes(frame.head)
     }
 
     /// The first chunk's bytes, to rewrite.
+    #[inline]
     pub fn head_mut(&mut self, frame: &Frame) -> &mut [u8] {
         self.area.bytes_mut(frame.head.addr.into(), frame.head.len)
     }
 
     /// The bytes of a piece.
+    #[inline]
     pub fn bytes(&self, piece: Piece) -> &[u8] {
         self.area.bytes(piece.addr.into(), piece.len)
     }
 
     /// The bytes of a piece, to write.
+    #[inline]
     pub fn bytes_mut(&mut self, piece: Piece) -> &mut [u8] {
         self.area.bytes_mut(piece.addr.into(), piece.len)
     }
 
     /// Copies one piece to another of another chunk and returns its sum; the pieces are of one length.
     pub fn copy_and_sum(&mut self, source: Piece, target: Piece) -> Sum {
-        let split = self.area.split(source.addr.into(), source.len, target.addr.into(), target.len);
-        match split {
-            Some((from, to)) => copy_and_sum(to, from),
+        let (from, to) = self.two(source, target);
+        copy_and_sum(to, from)
+    }
+
+    /// The bytes of a piece, and those of another one of another chunk, to write.
+    pub(super) fn two(&mut self, source: Piece, target: Piece) -> (&[u8], &mut [u8]) {
+        match self.area.split(source.addr.into(), source.len, target.addr.into(), target.len) {
+            Some(two) => two,
             None => unreachable!("source and target lie in two chunks of this area"),
         }
     }
@@ -195,6 +206,7 @@ impl Pool {
 
     /// Ends a frame: its chunks are free again.
     #[allow(clippy::needless_pass_by_value, reason = "the frame ends here: nobody may use it again")]
+    #[inline]
     pub fn free(&mut self, frame: Frame) {
         let Frame { head, mut next, .. } = frame;
         self.free_chunk_of(head.addr);
@@ -205,10 +217,35 @@ impl Pool {
     }
 
     /// Takes a free chunk into the worker's hand and returns the whole room behind its headroom.
+    #[inline]
     pub fn take(&mut self) -> Option<Piece> {
         let chunk = self.free.pop()?;
         self.owners[chunk as usize] = Owner::InHand;
-        Some(Piece { addr: chunk * self.chunk_size + HEADROOM, len: self.chunk_capacity() })
+        Some(Piece { addr: chunk * CHUNK + HEADROOM, len: self.chunk_capacity() })
+    }
+
+    /// Takes a free chunk and returns `len` bytes of it; `None` also when it holds fewer.
+    #[inline]
+    pub(super) fn take_for(&mut self, len: usize) -> Option<Piece> {
+        if len > self.chunk_capacity() as usize {
+            return None;
+        }
+        Some(Piece { len: len as u32, ..self.take()? })
+    }
+
+    /// Makes a frame of one piece in hand.
+    #[inline]
+    pub(super) fn single(&self, head: Piece) -> Frame {
+        Frame {
+            area: self.id,
+            head,
+            next: NONE,
+            chunks: 1,
+            len: head.len,
+            checksum: Checksum::AsSent,
+            segment: 0,
+            tunnelled: false,
+        }
     }
 
     /// Gives a chunk taken by [`Pool::take`] back.
@@ -220,7 +257,7 @@ impl Pool {
     pub fn take_for_fill(&mut self, port: PortIndex) -> Option<u64> {
         let chunk = self.free.pop()?;
         self.owners[chunk as usize] = Owner::Fill(port);
-        Some(u64::from(chunk * self.chunk_size))
+        Some(u64::from(chunk * CHUNK))
     }
 
     /// A chunk that a port could not place after all.
@@ -231,9 +268,9 @@ impl Pool {
     /// Takes a received descriptor's chunk into the worker's hand.
     pub fn received(&mut self, addr: u64, len: u32) -> Piece {
         let addr = self.clamp(addr);
-        let chunk = (addr / self.chunk_size) as usize;
+        let chunk = (addr / CHUNK) as usize;
         self.owners[chunk] = Owner::InHand;
-        let end = (addr / self.chunk_size + 1) * self.chunk_size;
+        let end = (addr / CHUNK + 1) * CHUNK;
         Piece { addr, len: len.min(end - addr) }
     }
 
@@ -251,21 +288,12 @@ impl Pool {
         let mut next = NONE;
         let mut len = head.len;
         for piece in rest.iter().rev() {
-            let chunk = piece.addr / self.chunk_size;
+            let chunk = piece.addr / CHUNK;
             self.links[chunk as usize] = Link { piece: *piece, next };
             next = chunk;
             len += piece.len;
         }
-        Some(Frame {
-            area: self.id,
-            head,
-            next,
-            chunks: pieces.len() as u8,
-            len,
-            checksum: Checksum::AsSent,
-            segment: 0,
-            tunnelled: false,
-        })
+        Some(Frame { next, chunks: pieces.len() as u8, len, ..self.single(head) })
     }
 
     /// Records that a port's transmit ring took the frame.
@@ -274,7 +302,7 @@ impl Pool {
         let Frame { head, mut next, .. } = frame;
         let mut addr = head.addr;
         loop {
-            self.owners[(addr / self.chunk_size) as usize] = Owner::Tx(port);
+            self.owners[(addr / CHUNK) as usize] = Owner::Tx(port);
             let Some(link) = self.links.get(next as usize) else { break };
             addr = link.piece.addr;
             next = link.next;
@@ -285,7 +313,7 @@ impl Pool {
     /// kernel should not have given is ignored.
     pub fn completed(&mut self, addr: u64, port: PortIndex) {
         let addr = self.clamp(addr);
-        if self.owners[(addr / self.chunk_size) as usize] == Owner::Tx(port) {
+        if self.owners[(addr / CHUNK) as usize] == Owner::Tx(port) {
             self.free_chunk_of(addr);
         }
     }
@@ -336,8 +364,9 @@ impl Pool {
         ledger
     }
 
+    #[inline]
     fn free_chunk_of(&mut self, addr: u32) {
-        let chunk = addr / self.chunk_size;
+        let chunk = addr / CHUNK;
         debug_assert_ne!(self.owners[chunk as usize], Owner::Free, "chunk {chunk} freed twice");
         self.owners[chunk as usize] = Owner::Free;
         self.free.push(chunk);
@@ -345,7 +374,7 @@ impl Pool {
 
     /// An address of the kernel's, kept inside the area whatever it says.
     fn clamp(&self, addr: u64) -> u32 {
-        let size = self.owners.len() as u64 * u64::from(self.chunk_size);
+        let size = self.owners.len() as u64 * u64::from(CHUNK);
         addr.min(size - 1) as u32
     }
 }

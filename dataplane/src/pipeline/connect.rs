@@ -26,7 +26,7 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
 
 fn decide(packet: &mut Packet, cx: &mut Context<'_>) -> Verdict {
     // A packet before it in the burst may have made its flow.
-    let verdict = flow::join(packet, cx);
+    let verdict = flow::join(packet, &cx.flows.seek(&FlowKey::of(&packet.ip)), cx);
     if packet.flow.is_some() {
         return verdict.unwrap_or(Verdict::Undecided);
     }

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use arrayvec::ArrayVec;
 use headrace_wire::Header;
 use headrace_wire::ethernet::EthernetHeader;
 use headrace_wire::ipv4::Protocol;
@@ -11,19 +12,20 @@ use headrace_wire::tcp::{self, TcpFlags, TcpHeader};
 use super::{Context, fragment};
 use crate::burst::{Burst, Packet, Verdict};
 use crate::drop_reason::DropReason;
-use crate::flows::{Flow, FlowKey, Reset, Seen, Segment};
+use crate::flows::{Flow, FlowKey, Reset, Seen, Segment, Sought};
 use crate::frames::Pools;
+use crate::port::BURST;
 use crate::tables::services::FrontendKey;
 
-/// Gives every undecided packet its flow, if it has one.
+/// Gives every undecided packet its flow, if it has one. Memory is asked for all buckets, then for all entries, before the
+/// first of them is read.
 pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
-    for packet in burst.iter() {
-        let key = FlowKey::of(&packet.ip).pack();
-        cx.flows.map().prefetch(cx.flows.map().hash(&key));
-    }
+    let sought: ArrayVec<Sought, BURST> =
+        burst.iter().map(|packet| cx.flows.seek(&FlowKey::of(&packet.ip))).collect();
+    sought.iter().for_each(|sought| cx.flows.prefetch(sought));
     let (mut hits, mut misses) = (0, 0);
-    for packet in burst.iter_mut().filter(|p| p.verdict == Verdict::Undecided) {
-        let verdict = join(packet, cx);
+    for (packet, sought) in burst.iter_mut().zip(&sought).filter(|(p, _)| p.verdict == Verdict::Undecided) {
+        let verdict = join(packet, sought, cx);
         fragment::lead(packet, cx);
         packet.verdict = verdict.unwrap_or(packet.verdict);
         *if packet.flow.is_some() { &mut hits } else { &mut misses } += 1;
@@ -33,9 +35,9 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
 }
 
 /// Gives a packet its flow and notes what it says of its connection. The verdict when that alone decides.
-pub fn join(packet: &mut Packet, cx: &mut Context<'_>) -> Option<Verdict> {
+pub fn join(packet: &mut Packet, sought: &Sought, cx: &mut Context<'_>) -> Option<Verdict> {
     packet.flow = None;
-    let (key, mut flow) = find(packet, cx)?;
+    let (key, mut flow) = find(packet, sought, cx)?;
     let verdict = match packet.ip.l4 {
         // A later fragment of a datagram that is the node's own.
         _ if flow.punted => Some(Verdict::Punt),
@@ -51,12 +53,12 @@ pub fn join(packet: &mut Packet, cx: &mut Context<'_>) -> Option<Verdict> {
 }
 
 /// The flow of a packet, unless the packet shows that it is over. ICMP errors belong to none.
-fn find(packet: &Packet, cx: &Context<'_>) -> Option<(FlowKey, Flow)> {
+fn find(packet: &Packet, sought: &Sought, cx: &Context<'_>) -> Option<(FlowKey, Flow)> {
     if matches!(packet.ip.l4, L4::IcmpError { .. }) {
         return None;
     }
     let key = FlowKey::of(&packet.ip);
-    let mut flow = cx.flows.find(&key, cx.now)?;
+    let mut flow = cx.flows.find_sought(sought, cx.now)?;
     let is_over = match packet.ip.l4 {
         L4::Tcp { flags, .. } => opens_anew(flags, &flow, &key, cx),
         L4::Udp { .. } => flow.original && !still_goes_there(&key, &mut flow, cx),

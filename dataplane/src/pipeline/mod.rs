@@ -17,6 +17,7 @@ pub mod refuse;
 pub mod rewrite;
 pub mod route;
 pub mod service;
+mod way;
 
 use std::net::Ipv4Addr;
 

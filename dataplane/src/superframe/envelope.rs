@@ -2,7 +2,7 @@
 
 use headrace_wire::Header;
 use headrace_wire::ethernet::{EtherType, EthernetHeader, MacAddr};
-use headrace_wire::vxlan::{ENCAP_LEN, Inner, Tunnel, encap_header};
+use headrace_wire::vxlan::{ENCAP_LEN, Encap, Inner};
 
 /// Most bytes that an envelope has.
 pub const LONGEST: usize = ENCAP_LEN + EthernetHeader::LEN;
@@ -19,8 +19,8 @@ pub enum Envelope {
     },
     /// VXLAN around an inner Ethernet header.
     Tunnel {
-        /// Both ends.
-        tunnel: Tunnel,
+        /// The headers around it.
+        outer: Encap,
         /// This node's inner MAC address.
         src: MacAddr,
         /// The peer's.
@@ -32,6 +32,7 @@ pub enum Envelope {
 
 impl Envelope {
     /// Bytes in front of the IP packet.
+    #[inline]
     pub fn len(&self) -> usize {
         match self {
             Self::Plain { .. } => EthernetHeader::LEN,
@@ -40,8 +41,17 @@ impl Envelope {
     }
 
     /// Whether it is a tunnel's.
+    #[inline]
     pub fn is_tunnel(&self) -> bool {
         matches!(self, Self::Tunnel { .. })
+    }
+
+    /// The same around a packet of another flow.
+    #[inline]
+    pub fn set_flow_hash(&mut self, hash: u32) {
+        if let Self::Tunnel { flow_hash, .. } = self {
+            *flow_hash = hash;
+        }
     }
 
     /// Whether it has no bytes; never.
@@ -52,14 +62,14 @@ impl Envelope {
     /// Writes the headers in front of an IP packet of `packet_len` bytes; `id` is that of the outer packet.
     ///
     /// `None` when it does not fit: the packet is larger than a tunnel may carry.
+    #[inline]
     pub fn write(&self, out: &mut [u8], packet_len: usize, tos: u8, id: u16) -> Option<()> {
         match self {
             Self::Plain { src, dst } => EthernetHeader::new(*src, *dst, EtherType::IPV4).put(out).ok(),
-            Self::Tunnel { tunnel, src, dst, flow_hash } => {
+            Self::Tunnel { outer, src, dst, flow_hash } => {
                 let frame_len = EthernetHeader::LEN + packet_len;
                 let inner = Inner { frame_len, tos, flow_hash: *flow_hash, id };
-                let outer = out.first_chunk_mut::<ENCAP_LEN>()?;
-                encap_header(outer, tunnel, &inner).ok()?;
+                outer.write(out.first_chunk_mut::<ENCAP_LEN>()?, &inner).ok()?;
                 EthernetHeader::new(*src, *dst, EtherType::IPV4).put(&mut out[ENCAP_LEN..]).ok()
             }
         }

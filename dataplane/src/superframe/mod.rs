@@ -1,6 +1,6 @@
 //! Between superframes and what a wire takes: segmentation (TSO), coalescing (GRO), fragments.
 //!
-//! All three copy payload from one frame into others and sum it in the same pass, so that checksums cost no second look.
+//! All of them copy payload from one frame into others and sum it in the same pass, so that checksums cost no second look.
 
 pub mod coalesce;
 pub mod envelope;
@@ -8,6 +8,7 @@ pub mod fragment;
 pub mod segment;
 #[cfg(test)]
 mod tests;
+pub mod whole;
 
 pub use coalesce::Coalescer;
 pub use envelope::Envelope;

@@ -2,7 +2,7 @@ use etherparse::{Ipv4Header, PacketBuilder, TcpHeader, TcpOptionElement, UdpHead
 use headrace_wire::ethernet::MacAddr;
 use headrace_wire::parse::{Ipv4Packet, parse_ipv4};
 use headrace_wire::partial;
-use headrace_wire::vxlan::{ENCAP_LEN, Tunnel, Vni};
+use headrace_wire::vxlan::{ENCAP_LEN, Encap, Tunnel, Vni};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -27,7 +27,7 @@ fn tunnel() -> Envelope {
         port: 8472,
         vni: Vni::new(1).unwrap(),
     };
-    Envelope::Tunnel { tunnel, src: SRC_MAC, dst: DST_MAC, flow_hash: 77 }
+    Envelope::Tunnel { outer: Encap::new(&tunnel), src: SRC_MAC, dst: DST_MAC, flow_hash: 77 }
 }
 
 /// A TCP packet behind an Ethernet header, its checksum complete.

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::checksum::{Sum, sum};
 use crate::ethernet::{EtherType, EthernetHeader, MacAddr};
 use crate::ipv4::{Ipv4Header, NewHeader, Protocol};
 use crate::udp::UdpHeader;
@@ -106,36 +107,71 @@ pub struct Inner {
 /// Writes the headers that stand before an inner frame.
 ///
 /// # Errors
-/// [`NoRoom`] when the outer packet would be longer than the 65535 bytes of IPv4 (`have` is the room for the
-/// inner frame, `need` its length).
-#[inline]
+/// Those of [`Encap::write`].
 pub fn encap_header(out: &mut [u8; ENCAP_LEN], tunnel: &Tunnel, inner: &Inner) -> Result<(), NoRoom> {
-    const MAX_INNER: usize = u16::MAX as usize - (ENCAP_LEN - EthernetHeader::LEN);
-    if inner.frame_len > MAX_INNER {
-        return Err(NoRoom { need: inner.frame_len, have: MAX_INNER });
+    Encap::new(tunnel).write(out, inner)
+}
+
+/// The headers of all packets of a tunnel, but for what differs: a packet costs a copy of them, a few fields, and the sum of
+/// these.
+#[derive(Debug, Clone, Copy)]
+pub struct Encap {
+    headers: EncapHeaders,
+    /// Of the IPv4 header without those fields.
+    sum: Sum,
+}
+
+impl Encap {
+    /// The headers of a tunnel.
+    pub fn new(tunnel: &Tunnel) -> Self {
+        let mut ip = Ipv4Header::from(NewHeader {
+            src: tunnel.src,
+            dst: tunnel.dst,
+            protocol: Protocol::UDP,
+            tos: 0,
+            ttl: TTL,
+            id: 0,
+            total_len: 0,
+        });
+        ip.checksum.set(0);
+        let headers = EncapHeaders {
+            ethernet: EthernetHeader::new(tunnel.src_mac, tunnel.dst_mac, EtherType::IPV4),
+            ip,
+            udp: UdpHeader {
+                src_port: U16::ZERO,
+                dst_port: U16::new(tunnel.port),
+                length: U16::ZERO,
+                checksum: U16::ZERO,
+            },
+            vxlan: VxlanHeader::new(tunnel.vni),
+        };
+        Self { sum: sum(headers.ip.as_bytes()), headers }
     }
-    let udp_len = UdpHeader::LEN + VxlanHeader::LEN + inner.frame_len;
-    let ip = NewHeader {
-        src: tunnel.src,
-        dst: tunnel.dst,
-        protocol: Protocol::UDP,
-        tos: ecn_of(inner.tos),
-        ttl: TTL,
-        id: inner.id,
-        total_len: (Ipv4Header::LEN + udp_len) as u16,
-    };
-    let headers = EncapHeaders {
-        ethernet: EthernetHeader::new(tunnel.src_mac, tunnel.dst_mac, EtherType::IPV4),
-        ip: Ipv4Header::from(ip),
-        udp: UdpHeader {
-            src_port: U16::new(source_port(inner.flow_hash)),
-            dst_port: U16::new(tunnel.port),
-            length: U16::new(udp_len as u16),
-            checksum: U16::ZERO,
-        },
-        vxlan: VxlanHeader::new(tunnel.vni),
-    };
-    headers.put(out)
+
+    /// Writes the headers that stand before an inner frame.
+    ///
+    /// # Errors
+    /// [`NoRoom`] when the outer packet would be longer than the 65535 bytes of IPv4 (`have` is the room for the
+    /// inner frame, `need` its length).
+    #[inline]
+    pub fn write(&self, out: &mut [u8; ENCAP_LEN], inner: &Inner) -> Result<(), NoRoom> {
+        const MAX_INNER: usize = u16::MAX as usize - (ENCAP_LEN - EthernetHeader::LEN);
+        if inner.frame_len > MAX_INNER {
+            return Err(NoRoom { need: inner.frame_len, have: MAX_INNER });
+        }
+        let udp_len = (UdpHeader::LEN + VxlanHeader::LEN + inner.frame_len) as u16;
+        let total_len = Ipv4Header::LEN as u16 + udp_len;
+        let tos = ecn_of(inner.tos);
+        let fields = Sum::of_word(tos.into()) + Sum::of_word(total_len) + Sum::of_word(inner.id);
+        let mut headers = self.headers;
+        headers.ip.tos = tos;
+        headers.ip.total_len.set(total_len);
+        headers.ip.id.set(inner.id);
+        headers.ip.checksum.set((self.sum + fields).finish());
+        headers.udp.src_port.set(source_port(inner.flow_hash));
+        headers.udp.length.set(udp_len);
+        headers.put(out)
+    }
 }
 
 /// The outer source port of a flow: 32768 to 60999, evenly over the hash's values. "It is RECOMMENDED that the
@@ -175,7 +211,7 @@ const fn ecn_of(tos: u8) -> u8 {
 }
 
 /// The headers in a row, to be written at once.
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct EncapHeaders {
     ethernet: EthernetHeader,
