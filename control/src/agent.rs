@@ -138,10 +138,11 @@ async fn follow(
         }
         Source::Kubernetes(access) => {
             let client = access.client().await?;
+            let name = own.name;
             tokio::join!(
-                kubernetes::follow(client.clone(), &objects, &reports),
-                events::keep(client.clone(), own.name.clone(), own.gate.clone(), &reports),
-                node_status::keep(client, own.name, own.objects, own.annotations, own.gate, &reports),
+                kubernetes::follow(client.clone(), &name, &objects, &reports),
+                events::keep(client.clone(), name.clone(), own.gate.clone(), &reports),
+                node_status::keep(client, name.clone(), own.objects, own.annotations, own.gate, &reports),
             );
             Ok(())
         }

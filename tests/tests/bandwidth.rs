@@ -1,10 +1,15 @@
 //! Bandwidth limits on real frames, beside the same path without one.
 
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use headrace_lab::cni::CniCall;
+use headrace_lab::process::wait_until;
+use headrace_lab::state::write_whole;
 use headrace_lab::traffic::Iperf;
 use headrace_lab::traffic::iperf::Direction;
-use headrace_lab::{LabConfig, dataplane};
+use headrace_lab::{Lab, LabConfig, Space, dataplane};
 use serde_json::json;
 
 use crate::findings::Findings;
@@ -12,6 +17,8 @@ use crate::support;
 
 /// Bits per second; far below what any machine forwards, far above what a policer needs to be met by TCP.
 const RATE: u64 = 50_000_000;
+/// Time for the agent to read a manifest.
+const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_limited_pod_gets_its_rate_and_no_more() -> Result<()> {
@@ -46,6 +53,7 @@ fn a_limited_pod_gets_its_rate_and_no_more() -> Result<()> {
             findings.check(format!("{name}, {does}"), measured);
         }
     }
+    findings.check("changed", changed(&lab, &space, address));
     let status = lab.dataplane("node1")?;
     for reason in ["ingress_limit", "egress_limit"] {
         findings.equal(format!("drops as {reason}"), &(dataplane::drops(&status, reason) > 0), &true);
@@ -53,4 +61,31 @@ fn a_limited_pod_gets_its_rate_and_no_more() -> Result<()> {
     let delete = CniCall::new(&machine, "DEL", "limited")?.run(&machine)?;
     findings.equal("DEL", &delete.map_err(|e| e.msg), &Ok(serde_json::Value::Null));
     findings.finish(lab)
+}
+
+/// The pod's annotations of now hold, whatever they were when it was attached.
+fn changed(lab: &Lab, space: &Space, address: Ipv4Addr) -> Result<()> {
+    let manifest = lab.node("node1")?.machine.directory.join("manifests/pod.yaml");
+    for rate in [None, Some(RATE / 5)] {
+        let annotation =
+            rate.map_or(String::new(), |rate| format!("kubernetes.io/ingress-bandwidth: '{rate}'"));
+        let pod = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: limited, annotations: {{{annotation}}}}}\n"
+        );
+        write_whole(&manifest, &pod)?;
+        let in_force = || {
+            let status = lab.dataplane("node1").ok()?;
+            let port = status.ports.into_iter().find(|port| port.label == "default/limited")?;
+            Some(port.bandwidth?.ingress.map(|limit| limit.rate))
+        };
+        ensure!(wait_until(LIMIT, || in_force() == Some(rate)), "{:?} instead of {rate:?}", in_force());
+        let iperf =
+            Iperf { seconds: 3, ..Iperf::tcp(lab.space("node1-pod1")?, space, address) }.run()?.gbps * 1e9;
+        let fits = match rate {
+            None => iperf > 2.0 * RATE as f64,
+            Some(rate) => (0.2..1.3).contains(&(iperf / rate as f64)),
+        };
+        ensure!(fits, "{iperf} bit/s with a limit of {rate:?}");
+    }
+    Ok(())
 }

@@ -1,10 +1,9 @@
 use std::collections::BTreeMap;
 
-use headrace_api::state::{Bandwidth, Port, PortId};
 use tempfile::TempDir;
 
 use super::*;
-use crate::desired::test_objects::{cluster, config, mk_node, own_node};
+use crate::desired::test_objects::{cluster, config, mk_node, own_node, port_of};
 use crate::objects::Node;
 
 #[test]
@@ -64,19 +63,8 @@ fn two_agents_do_not_share_a_run_directory() {
 }
 
 fn ports() -> Ports {
-    let id = PortId::new(1).unwrap();
-    let port = Port {
-        id,
-        interface: "hr1".into(),
-        mac: "02:00:00:00:00:01".parse().unwrap(),
-        addresses: vec![[10, 244, 1, 2].into()],
-        path_mtu: None,
-        superframes: true,
-        label: "default/web".into(),
-        host_ports: Vec::new(),
-        bandwidth: Bandwidth::default(),
-    };
-    Arc::new(BTreeMap::from([(id, port)]))
+    let port = port_of("default/web");
+    Arc::new(BTreeMap::from([(port.id, port)]))
 }
 
 struct Rig {

@@ -9,6 +9,7 @@ mod address;
 pub mod categorize;
 mod endpoints;
 mod frontends;
+mod limits;
 mod nodes;
 mod problems;
 mod service;
@@ -25,6 +26,7 @@ use headrace_wire::ethernet::MacAddr;
 use headrace_wire::vxlan::Vni;
 use ipnetwork::IpNetwork;
 
+use self::limits::Limits;
 use self::services::Services;
 use crate::objects::Objects;
 use crate::seam::Ports;
@@ -119,6 +121,8 @@ pub struct Derivation {
     peers: Peers,
     node_problems: Vec<Problem>,
     services: Services,
+    limits: Limits,
+    limit_problems: Vec<Problem>,
     problems: Problems,
 }
 
@@ -157,6 +161,8 @@ impl Derivation {
             peers: Peers::new(),
             node_problems: Vec::new(),
             services: Services::default(),
+            limits: Limits::default(),
+            limit_problems: Vec::new(),
             problems: Problems::default(),
         };
         derivation.derive_nodes(&Objects::default());
@@ -170,6 +176,9 @@ impl Derivation {
             everything = self.derive_nodes(objects);
         }
         self.services.update(&self.seen, objects, &self.context, everything, &mut self.problems);
+        if objects.pods != self.seen.pods || objects.namespaces != self.seen.namespaces {
+            self.derive_limits(objects);
+        }
         self.seen = objects.clone();
     }
 
@@ -177,7 +186,7 @@ impl Derivation {
     pub fn desired(&self, ports: &Ports) -> Desired {
         Desired {
             settings: self.settings.clone(),
-            ports: Arc::clone(ports),
+            ports: self.limits.apply(ports),
             peers: self.peers.clone(),
             services: self.services.ports.clone(),
         }
@@ -198,6 +207,12 @@ impl Derivation {
         self.seen.nodes.get(&self.config.name).is_some_and(|node| nodes::is_eligible(node))
     }
 
+    fn derive_limits(&mut self, objects: &Objects) {
+        let mut problems = Vec::new();
+        self.limits = Limits::new(objects, &mut problems);
+        self.problems.replace(&mut self.limit_problems, problems);
+    }
+
     /// `true` when Services have to be derived in another light.
     fn derive_nodes(&mut self, objects: &Objects) -> bool {
         let mut problems = Vec::new();
@@ -206,9 +221,7 @@ impl Derivation {
         let peers = nodes::peers(&objects.nodes, &self.config, &mut problems);
         problems.sort();
         problems.dedup();
-        self.problems.add(&problems);
-        self.problems.remove(&self.node_problems);
-        self.node_problems = problems;
+        self.problems.replace(&mut self.node_problems, problems);
         self.peers = nodes::shared_with(&self.peers, peers);
         let own = objects.nodes.get(&self.config.name);
         let context = Context {

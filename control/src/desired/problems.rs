@@ -39,6 +39,13 @@ impl Problems {
         }
     }
 
+    /// Puts `now` in the place of what the same source told `before`.
+    pub(super) fn replace(&mut self, before: &mut Vec<Problem>, now: Vec<Problem>) {
+        self.add(&now);
+        self.remove(before);
+        *before = now;
+    }
+
     pub(super) fn remove(&mut self, problems: &[Problem]) {
         for problem in problems {
             match self.counts.get(problem) {

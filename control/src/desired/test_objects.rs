@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use headrace_api::state::Encapsulation;
+use headrace_api::state::{Bandwidth, Encapsulation, Port, PortId};
 use headrace_wire::vxlan::Vni;
 
 use super::{ClusterConfig, LocalDetector, NodeConfig, NodePortAddresses};
@@ -104,6 +104,21 @@ pub(crate) fn with(
     objects.services = services.into_iter().map(|s| (named(&s.metadata), Arc::new(s))).collect();
     objects.slices = slices.into_iter().map(|s| (named(&s.metadata), Arc::new(s))).collect();
     objects
+}
+
+/// Port 1, of a pod at 10.244.1.2.
+pub(crate) fn port_of(label: &str) -> Port {
+    Port {
+        id: PortId::new(1).unwrap(),
+        interface: "hr1".into(),
+        mac: "02:00:00:00:00:01".parse().unwrap(),
+        addresses: vec![[10, 244, 1, 2].into()],
+        path_mtu: None,
+        superframes: true,
+        label: label.into(),
+        host_ports: Vec::new(),
+        bandwidth: Bandwidth::default(),
+    }
 }
 
 pub(crate) fn internal(address: &str) -> NodeAddress {

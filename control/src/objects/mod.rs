@@ -6,6 +6,7 @@
 //! derivation in [`crate::desired`] knows which of them it needs, and it names the object when one is wrong.
 
 mod node;
+mod pod;
 mod service;
 mod slice;
 
@@ -18,6 +19,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 pub use self::node::{Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, Taint};
+pub use self::pod::{Namespace, Pod};
 pub use self::service::{
     ClientIpConfig, IngressPoint, IpMode, LoadBalancerStatus, Protocol, Service, ServiceCidr,
     ServiceCidrSpec, ServicePort, ServiceSpec, ServiceStatus, ServiceType, SessionAffinity,
@@ -43,6 +45,10 @@ pub struct Objects {
     pub slices: ObjectMap<ObjectName, EndpointSlice>,
     /// Ranges of Service addresses by name.
     pub service_cidrs: ObjectMap<String, ServiceCidr>,
+    /// Namespaces by name.
+    pub namespaces: ObjectMap<String, Namespace>,
+    /// Pods of this node; from manifests, of any.
+    pub pods: ObjectMap<ObjectName, Pod>,
 }
 
 /// Name of a namespaced object; shown as "namespace/name".

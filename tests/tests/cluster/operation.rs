@@ -4,7 +4,9 @@ use std::net::SocketAddrV4;
 
 use anyhow::{Result, ensure};
 use headrace_lab::cluster::Cluster;
+use headrace_lab::dataplane;
 use headrace_lab::plan::OUTSIDE_NAME;
+use headrace_lab::process::wait_until;
 use headrace_lab::traffic::http::{self, Load};
 
 use super::{LIMIT, WEB, address, web_runs};
@@ -14,6 +16,7 @@ pub(super) fn check(cluster: &Cluster, findings: &mut Findings) {
     findings.check("exec and logs", exec_and_logs(cluster));
     findings.check("scaling", scale(cluster));
     findings.check("a rolling update", rolling_update(cluster));
+    findings.check("bandwidth limits", limits(cluster));
 }
 
 fn exec_and_logs(cluster: &Cluster) -> Result<()> {
@@ -51,6 +54,28 @@ fn rolling_update(cluster: &Cluster) -> Result<()> {
     let after = web_runs(cluster, 6)?;
     ensure!(before.iter().all(|pod| !after.contains(pod)), "{before:?} became {after:?}");
     loads.into_iter().try_for_each(none_failed)
+}
+
+/// Annotations of pods that run, and of their Namespace for those that have none.
+fn limits(cluster: &Cluster) -> Result<()> {
+    const KEY: &str = "kubernetes.io/egress-bandwidth";
+    let sends = |node: &str, label: &str| {
+        let status = dataplane::status(&cluster.node(node).ok()?.path("/run/headrace")).ok()?;
+        let port = status.ports.into_iter().find(|port| port.label == label)?;
+        Some(port.bandwidth?.egress.map(|limit| limit.rate))
+    };
+    for (change, one, two) in [
+        (format!("pod two {KEY}=20M"), None, Some(20_000_000)),
+        (format!("namespace default {KEY}=30M"), Some(30_000_000), Some(20_000_000)),
+        (format!("pod two {KEY}-"), Some(30_000_000), Some(30_000_000)),
+        (format!("namespace default {KEY}-"), None, None),
+    ] {
+        cluster.kubectl(&format!("annotate {change}"))?;
+        let both = || (sends("worker1", "default/one"), sends("worker2", "default/two"));
+        let wanted = (Some(one), Some(two));
+        ensure!(wait_until(LIMIT, || both() == wanted), "{change}: {:?} instead of {wanted:?}", both());
+    }
+    Ok(())
 }
 
 pub(super) fn none_failed(load: Load) -> Result<()> {

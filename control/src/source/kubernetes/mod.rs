@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use self::collection::Collection;
 use self::resource::Slim;
 use super::ObjectsPublisher;
-use crate::objects::{EndpointSlice, Node, Objects, Service, ServiceCidr};
+use crate::objects::{EndpointSlice, Namespace, Node, Objects, Pod, Service, ServiceCidr};
 use crate::report::Reports;
 
 pub use self::access::{Access, AccessError};
@@ -31,14 +31,17 @@ const REST: Duration = Duration::from_millis(10);
 /// Events that may wait; a watch that is ahead of the publisher waits too.
 const BACKLOG: usize = 1024;
 
-/// Publishes the cluster's objects now and after every change. Ends when nobody listens any more.
-pub async fn follow(client: Client, objects: &ObjectsPublisher, reports: &Reports) {
+/// Publishes the cluster's objects, as far as they matter to `node`, now and after every change. Ends when nobody listens any
+/// more.
+pub async fn follow(client: Client, node: &str, objects: &ObjectsPublisher, reports: &Reports) {
     let (news, incoming) = mpsc::channel(BACKLOG);
     tokio::join!(
-        watch::watch(client.clone(), news.clone(), News::Node, reports),
-        watch::watch(client.clone(), news.clone(), News::Service, reports),
-        watch::watch(client.clone(), news.clone(), News::Slice, reports),
-        watch::watch(client, news, News::ServiceCidr, reports),
+        watch::watch(client.clone(), node, news.clone(), News::Node, reports),
+        watch::watch(client.clone(), node, news.clone(), News::Service, reports),
+        watch::watch(client.clone(), node, news.clone(), News::Slice, reports),
+        watch::watch(client.clone(), node, news.clone(), News::ServiceCidr, reports),
+        watch::watch(client.clone(), node, news.clone(), News::Namespace, reports),
+        watch::watch(client, node, news, News::Pod, reports),
         publish(incoming, objects),
     );
 }
@@ -50,6 +53,8 @@ enum News {
     Service(Event<Slim<Service>>),
     Slice(Event<Slim<EndpointSlice>>),
     ServiceCidr(Event<Slim<ServiceCidr>>),
+    Namespace(Event<Slim<Namespace>>),
+    Pod(Event<Slim<Pod>>),
 }
 
 /// All kinds as far as they are known.
@@ -59,6 +64,8 @@ struct Cluster {
     services: Collection<Service>,
     slices: Collection<EndpointSlice>,
     service_cidrs: Collection<ServiceCidr>,
+    namespaces: Collection<Namespace>,
+    pods: Collection<Pod>,
 }
 
 impl Cluster {
@@ -69,6 +76,8 @@ impl Cluster {
             News::Service(event) => self.services.take(event),
             News::Slice(event) => self.slices.take(event),
             News::ServiceCidr(event) => self.service_cidrs.take(event),
+            News::Namespace(event) => self.namespaces.take(event),
+            News::Pod(event) => self.pods.take(event),
         }
     }
 
@@ -79,6 +88,8 @@ impl Cluster {
             services: self.services.complete()?.clone(),
             slices: self.slices.complete()?.clone(),
             service_cidrs: self.service_cidrs.complete()?.clone(),
+            namespaces: self.namespaces.complete()?.clone(),
+            pods: self.pods.complete()?.clone(),
         })
     }
 }

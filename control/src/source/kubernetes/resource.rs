@@ -13,7 +13,7 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
-use crate::objects::{EndpointSlice, Metadata, Node, ObjectName, Service, ServiceCidr};
+use crate::objects::{EndpointSlice, Metadata, Namespace, Node, ObjectName, Pod, Service, ServiceCidr};
 
 /// A whole object in one annotation, which nobody here reads.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -32,6 +32,8 @@ pub(super) trait Kind: Clone + Debug + PartialEq + DeserializeOwned + Send + Syn
     const SELECTOR: Option<&'static str>;
     /// Whether there are API servers without this kind; to them it is as if there were no object of it.
     const OPTIONAL: bool = false;
+    /// Whether only the objects on this node matter.
+    const OF_THIS_NODE: bool = false;
 
     fn metadata(&mut self) -> &mut Metadata;
     fn name(&self) -> Self::Name;
@@ -100,6 +102,39 @@ impl Kind for ServiceCidr {
 
     fn name(&self) -> String {
         self.metadata.name.clone()
+    }
+}
+
+impl Kind for Namespace {
+    type Name = String;
+    const KIND: &'static str = "Namespace";
+    const GROUP: &'static str = "";
+    const PLURAL: &'static str = "namespaces";
+    const SELECTOR: Option<&'static str> = None;
+
+    fn metadata(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+
+    fn name(&self) -> String {
+        self.metadata.name.clone()
+    }
+}
+
+impl Kind for Pod {
+    type Name = ObjectName;
+    const KIND: &'static str = "Pod";
+    const GROUP: &'static str = "";
+    const PLURAL: &'static str = "pods";
+    const SELECTOR: Option<&'static str> = None;
+    const OF_THIS_NODE: bool = true;
+
+    fn metadata(&mut self) -> &mut Metadata {
+        &mut self.metadata
+    }
+
+    fn name(&self) -> ObjectName {
+        self.metadata.object_name()
     }
 }
 

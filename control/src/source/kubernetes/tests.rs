@@ -90,6 +90,12 @@ async fn nothing_is_published_before_every_kind_is_known() {
     for event in [Event::Init, Event::InitDone] {
         news.send(News::ServiceCidr(event)).await.unwrap();
     }
+    for event in [Event::Init, Event::InitDone] {
+        news.send(News::Namespace(event)).await.unwrap();
+    }
+    for event in [Event::Init, Event::InitDone] {
+        news.send(News::Pod(event)).await.unwrap();
+    }
     let early = tokio::time::timeout(Duration::from_millis(50), objects.changed()).await;
     assert!(early.is_err(), "EndpointSlices are not known yet");
     for event in [Event::Init, Event::InitDone] {
@@ -120,7 +126,7 @@ async fn an_older_api_server_is_followed_too() {
     let client = Client::new(axum::Router::new().fallback(older), "default");
     let (publisher, mut objects) = watch::channel(None);
     let reports = Reports::new();
-    let task = tokio::spawn(async move { follow(client, &publisher, &reports).await });
+    let task = tokio::spawn(async move { follow(client, "a", &publisher, &reports).await });
     tokio::time::timeout(Duration::from_secs(20), objects.changed()).await.unwrap().unwrap();
     let latest = objects.borrow().clone().unwrap();
     assert_eq!(latest.nodes.keys().collect::<Vec<_>>(), ["a"]);

@@ -19,15 +19,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a watch is asked to last, in seconds. A server that is gone without a word is noticed 5 seconds later.
 const WATCH: u32 = 120;
 
-/// Tells all that happens to objects of one kind. Ends when nobody listens any more.
+/// Tells all that happens to objects of one kind, as far as they matter to `node`. Ends when nobody listens any more.
 pub(super) async fn watch<T: Kind>(
     client: Client,
+    node: &str,
     news: mpsc::Sender<News>,
     wrap: fn(Event<Slim<T>>) -> News,
     reports: &Reports,
 ) {
     let api = Api::all(client);
-    let mut events = stream(&api, configuration::<T>().streaming_lists());
+    let mut events = stream(&api, configuration::<T>(node).streaming_lists());
     let mut trouble = Trouble::new(T::PLURAL, reports);
     while let Some(next) = events.next().await {
         match next {
@@ -42,7 +43,7 @@ pub(super) async fn watch<T: Kind>(
             }
             Err(e) if lacks_streaming_lists(&e) => {
                 info!("the API server has no streaming lists (WatchList); {} are listed in pages", T::PLURAL);
-                events = stream(&api, configuration::<T>());
+                events = stream(&api, configuration::<T>(node));
             }
             Err(e) if T::OPTIONAL && is_unknown(&e) => {
                 info!("the API server knows no {}; this matters to nothing else", T::PLURAL);
@@ -65,12 +66,15 @@ fn stream<T: Kind>(
     watcher(api.clone(), config).boxed()
 }
 
-fn configuration<T: Kind>() -> watcher::Config {
-    let config = watcher::Config::default().timeout(WATCH);
-    match T::SELECTOR {
-        Some(selector) => config.labels(selector),
-        None => config,
+fn configuration<T: Kind>(node: &str) -> watcher::Config {
+    let mut config = watcher::Config::default().timeout(WATCH);
+    if let Some(selector) = T::SELECTOR {
+        config = config.labels(selector);
     }
+    if T::OF_THIS_NODE {
+        config = config.fields(&format!("spec.nodeName={node}"));
+    }
+    config
 }
 
 /// 422 Unprocessable: "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled".

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::objects::{EndpointSlice, Metadata, Node, ObjectMap, Objects, Service, ServiceCidr};
+use crate::objects::{
+    EndpointSlice, Metadata, Namespace, Node, ObjectMap, Objects, Pod, Service, ServiceCidr,
+};
 
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +65,10 @@ pub enum Object {
     EndpointSlice(Arc<EndpointSlice>),
     /// networking.k8s.io/v1.
     ServiceCidr(Arc<ServiceCidr>),
+    /// core/v1.
+    Namespace(Arc<Namespace>),
+    /// core/v1.
+    Pod(Arc<Pod>),
 }
 
 impl Object {
@@ -74,6 +80,8 @@ impl Object {
             Self::Service(s) => namespaced("Service", &s.metadata),
             Self::EndpointSlice(s) => namespaced("EndpointSlice", &s.metadata),
             Self::ServiceCidr(s) => Key("ServiceCIDR", s.metadata.name.clone()),
+            Self::Namespace(n) => Key("Namespace", n.metadata.name.clone()),
+            Self::Pod(p) => namespaced("Pod", &p.metadata),
         }
     }
 
@@ -84,6 +92,8 @@ impl Object {
             Self::Service(o) => &mut Arc::make_mut(o).metadata,
             Self::EndpointSlice(o) => &mut Arc::make_mut(o).metadata,
             Self::ServiceCidr(o) => &mut Arc::make_mut(o).metadata,
+            Self::Namespace(o) => &mut Arc::make_mut(o).metadata,
+            Self::Pod(o) => &mut Arc::make_mut(o).metadata,
         };
         metadata.origin = Some(Arc::clone(place));
     }
@@ -96,6 +106,8 @@ impl Object {
             Self::Service(s) => put(&mut objects.services, s.metadata.object_name(), s),
             Self::EndpointSlice(s) => put(&mut objects.slices, s.metadata.object_name(), s),
             Self::ServiceCidr(s) => put(&mut objects.service_cidrs, s.metadata.name.clone(), s),
+            Self::Namespace(n) => put(&mut objects.namespaces, n.metadata.name.clone(), n),
+            Self::Pod(p) => put(&mut objects.pods, p.metadata.object_name(), p),
         }
     }
 }
@@ -229,6 +241,8 @@ enum Shape {
     Service,
     EndpointSlice,
     ServiceCidr,
+    Namespace,
+    Pod,
     List(Vec<Shape>),
     Nothing,
 }
@@ -265,6 +279,8 @@ impl Shape {
             ("v1", "Service") => Some(Self::Service),
             ("discovery.k8s.io/v1", "EndpointSlice") => Some(Self::EndpointSlice),
             ("networking.k8s.io/v1", "ServiceCIDR") => Some(Self::ServiceCidr),
+            ("v1", "Namespace") => Some(Self::Namespace),
+            ("v1", "Pod") => Some(Self::Pod),
             _ => None,
         }
     }
@@ -309,6 +325,8 @@ impl<'de> DeserializeSeed<'de> for ObjectSeed<'_> {
                 Object::EndpointSlice(Arc::new(EndpointSlice::deserialize(deserializer)?))
             }
             Shape::ServiceCidr => Object::ServiceCidr(Arc::new(ServiceCidr::deserialize(deserializer)?)),
+            Shape::Namespace => Object::Namespace(Arc::new(Namespace::deserialize(deserializer)?)),
+            Shape::Pod => Object::Pod(Arc::new(Pod::deserialize(deserializer)?)),
             Shape::List(shapes) => {
                 return deserializer.deserialize_map(ListVisitor { shapes, objects: self.objects });
             }
