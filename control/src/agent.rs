@@ -4,7 +4,7 @@
 //! does not take the node's pods with it.
 
 use std::fs::{self, File};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 use crate::config::{AgentConfig, Source};
 use crate::desired::{Derivation, NodeConfig, Problems};
 use crate::health::{Health, Serving};
+use crate::http::config::HttpConfig;
 use crate::identity;
 use crate::install;
 use crate::objects::Objects;
@@ -57,7 +58,7 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
         ..preflight::Options::default()
     };
     warn_of_limits(preflight_options);
-    info!(node = config.node_name, run_dir = %directories.run.display(), "headrace-agent starts");
+    tell_where(&config, &http_config);
 
     let (objects_tx, objects) = watch::channel(None);
     let (ports_tx, ports) = watch::channel(None);
@@ -103,6 +104,20 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
     }?;
     info!("headrace-agent ends; the dataplane goes on");
     Ok(())
+}
+
+/// One line that says what runs where.
+fn tell_where(config: &AgentConfig, http: &HttpConfig) {
+    let address = |address: Option<SocketAddr>| address.map_or_else(|| "nowhere".into(), |a| a.to_string());
+    info!(
+        "headrace-agent {} of node {} starts on {}; objects from {}; dashboard at {}, metrics at {}",
+        env!("CARGO_PKG_VERSION"),
+        config.node_name,
+        config.run_dir.display(),
+        config.source(),
+        address(http.dashboard),
+        address(http.metrics),
+    );
 }
 
 /// Where the other parts of the agent hear from the [`Reconciler`].

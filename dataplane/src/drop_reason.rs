@@ -127,3 +127,22 @@ drop_reasons! {
     /// Meant for the node's own stack, which has no host link.
     NoHostLink = "no_host_link",
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What operators read (docs/drops.md) is what there is, in the same words and order.
+    #[test]
+    fn the_page_about_drops_has_every_reason_and_what_to_do() {
+        let page = include_str!("../../docs/drops.md");
+        let mut rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+        for reason in DropReason::ALL {
+            let row = rows.next().unwrap_or_default();
+            let remedy = row.strip_prefix(&format!("{}` | {} | ", reason.label(), reason.meaning()));
+            let remedy = remedy.unwrap_or_else(|| panic!("{} is not what {row:?} says", reason.label()));
+            assert!(remedy.len() > 10, "{row}");
+        }
+        assert_eq!(rows.next(), None);
+    }
+}

@@ -1,6 +1,6 @@
 //! Looking into a running dataplane: counters that agree with the kernel's, explanations, captures, the live screen.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -199,6 +199,7 @@ fn lists(lab: &Lab) -> Result<()> {
     let far = lab.address("node2-pod1")?;
     let flows = json(lab, &["flows", "icmp", "and", "host", &far.to_string()])?;
     ensure!(flows[0]["to_server"]["frames"].as_u64() > Some(0), "{flows:#}");
+    ensure!(flows[0]["state"] == "established", "an echo that was answered: {flows:#}");
     let drops = json(lab, &["drops", "--once"])?;
     let no_service = drops.as_array().into_iter().flatten().find(|d| d["reason"] == "no_service");
     let no_service = no_service.context("no such drop")?;
@@ -284,6 +285,20 @@ fn survives_garbage(lab: &Lab) -> Result<()> {
         let _ = stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff");
     }
     lab.dataplane("node1")?;
+    let agent = lab.node("node1")?.daemons.and_then(|d| d.agent).context("no agent")?;
+    let cni = lab.node("node1")?.run_dir().join("cni.sock");
+    for seed in 0..100_u8 {
+        let mut stream = UnixStream::connect(&cni)?;
+        // Its first four bytes are a length: of more than anybody may send, and of so many as follow.
+        let length = if seed % 2 == 0 { u32::MAX } else { 64 };
+        let _ = stream.write_all(&length.to_be_bytes());
+        let _ = stream.write_all(&[seed; 64]);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let told = String::from_utf8_lossy(&answer).into_owned();
+        ensure!(told.contains("\"msg\""), "the agent answers garbage with {told:?}");
+    }
+    ensure!(agent.alive(), "garbage has ended the agent");
     Ok(())
 }
 

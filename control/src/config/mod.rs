@@ -5,6 +5,7 @@
 pub mod layers;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
@@ -153,6 +154,19 @@ pub enum Source {
     Manifests(PathBuf),
     /// An API server.
     Kubernetes(Access),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Manifests(directory) => write!(f, "{}", directory.display()),
+            Self::Kubernetes(Access { api_server: Some(url), .. }) => write!(f, "the API server {url}"),
+            Self::Kubernetes(Access { kubeconfig: Some(file), .. }) => {
+                write!(f, "the API server of {}", file.display())
+            }
+            Self::Kubernetes(_) => f.write_str("the cluster's API server"),
+        }
+    }
 }
 
 /// [`Encapsulation`] by name.

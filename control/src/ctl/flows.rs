@@ -43,7 +43,8 @@ pub(super) async fn run(run_dir: &Path, args: FlowsArgs, printer: &Printer) -> R
     printer.show(&values, |width| {
         let header = ["proto", "client", "server", "state", "way", "to server", "to client", "age", "idle"];
         let list = output::table(width, header, flows.iter().map(row));
-        format!("{list}\n{} connections", flows.len())
+        let plural = if flows.len() == 1 { "" } else { "s" };
+        format!("{list}\n{} connection{plural}", flows.len())
     })
 }
 

@@ -6,6 +6,7 @@
 mod capture;
 mod drops;
 mod error;
+mod examples;
 mod explain;
 mod flows;
 mod output;
@@ -29,7 +30,7 @@ const AFTER_HELP: &str = "\
 Filters: host, net, port (each with src or dst before it), tcp, udp, icmp, proto, pod, service, state, dropped,
          joined by and, or, not and parentheses. Both sides of a translation are looked at.
 
-Exit codes: 0 done, 1 error, 2 wrong use, 3 the daemon is away.
+Exit codes: 0 done, 1 error, 2 wrong use or an unknown name, 3 the daemon is away; of preflight also 4 limits, 5 it cannot run.
 
 Examples:
   headracectl status
@@ -80,30 +81,43 @@ struct Form {
 #[derive(Subcommand)]
 enum Command {
     /// What the dataplane does now: ports and their modes, workers, drops, frames, peers, flows
+    #[command(after_help = examples::STATUS)]
     Status,
     /// Load and traffic of each core and port, live
+    #[command(after_help = examples::TOP)]
     Top(top::TopArgs),
     /// Connections
+    #[command(after_help = examples::FLOWS)]
     Flows(flows::FlowsArgs),
     /// Services: connections that are open, and all that were begun
+    #[command(after_help = examples::SERVICES)]
     Services(services::ServicesArgs),
     /// Endpoints of Services: where they are, connections that are open, and all that were begun
+    #[command(after_help = examples::ENDPOINTS)]
     Endpoints(services::ServicesArgs),
     /// What would become of a packet, stage by stage, without sending it
+    #[command(after_help = examples::EXPLAIN)]
     Explain(explain::ExplainArgs),
     /// The next packets that match, stage by stage
+    #[command(after_help = examples::TRACE)]
     Trace(trace::TraceArgs),
     /// Frames as they cross ports, as pcapng
+    #[command(after_help = examples::CAPTURE)]
     Capture(capture::CaptureArgs),
     /// Drops by reason, with an example of each
+    #[command(after_help = examples::DROPS)]
     Drops(drops::DropsArgs),
     /// What this node can do for Headrace and what to do about the rest; exit code 4 = limits, 5 = it cannot run
+    #[command(after_help = examples::PREFLIGHT)]
     Preflight(PreflightArgs),
     /// Wait until a daemon may end without leaving the node to neither, for preStop hooks
+    #[command(after_help = examples::TAKE_TURN)]
     TakeTurn(turn::TurnArgs),
     /// Versions of this tool and of the dataplane
+    #[command(after_help = examples::VERSION)]
     Version,
     /// Completions for a shell
+    #[command(after_help = examples::COMPLETIONS)]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
+use headrace_api::API_VERSION;
 
 use super::{Port, Status, Traffic};
 
@@ -47,14 +48,14 @@ fn summary(s: &Status) -> String {
         _ => "none; no agent has connected yet".to_owned(),
     };
     format!(
-        "headrace-dataplane {}, up {}\nstate: {state} (generation {}), {} services with {} endpoints\n\
-         tables: {} updates, the last one {} ago",
+        "headrace-dataplane {}, up {}\nstate: {state} (generation {}), {} with {}\n\
+         tables: {}, the last one {} ago",
         s.version,
         duration(s.uptime_seconds),
         s.generation,
-        s.services,
-        s.endpoints,
-        s.tables.updates,
+        plural(s.services.into(), "service"),
+        plural(s.endpoints.into(), "endpoint"),
+        plural(s.tables.updates, "update"),
         duration(s.tables.age_seconds),
     )
 }
@@ -66,7 +67,15 @@ fn attention(s: &Status) -> String {
     let refusals =
         s.last_refusals.iter().map(|r| format!("refused: {}: {}: {}", r.resource, r.field, r.reason));
     let agent = s.agent_problems.iter().map(|p| format!("agent: {p}"));
-    let lines = s.warnings.iter().cloned().chain(ports).chain(refusals).chain(agent);
+    let version = (s.api_version != API_VERSION).then(|| {
+        format!(
+            "the dataplane speaks contract {}, this headracectl {API_VERSION}: some of what follows may be missing; use the \
+             headracectl that came with it",
+            s.api_version
+        )
+    });
+    let lines =
+        version.into_iter().chain(s.warnings.iter().cloned()).chain(ports).chain(refusals).chain(agent);
     lines.map(|line| format!("  ! {line}")).collect::<Vec<_>>().join("\n")
 }
 
@@ -276,11 +285,11 @@ fn mode(p: &Port) -> String {
     let words = [p.driver.as_str(), p.xdp_mode.as_str(), p.copy_mode.as_str()];
     let words = words.into_iter().chain(flags.into_iter().filter(|f| f.0).map(|f| f.1));
     let mut text: Vec<String> = words.filter(|w| !w.is_empty()).map(str::to_owned).collect();
-    text.push(plural(p.queues, "queue"));
+    text.push(plural(p.queues.into(), "queue"));
     text.join(", ")
 }
 
-fn plural(n: u32, what: &str) -> String {
+fn plural(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 

@@ -1,6 +1,13 @@
 use super::*;
 
 #[test]
+fn a_dataplane_of_another_contract_needs_attention() {
+    let text = table(&Status { api_version: 99, ..reply().into() }, None);
+    assert!(text.contains("contract 99"), "{text}");
+    assert!(!table(&reply().into(), None).contains("contract"));
+}
+
+#[test]
 fn the_json_has_text_addresses_and_every_field_of_the_contract() {
     let json = serde_json::to_value(Status::from(reply())).unwrap();
     assert_eq!(json["ports"][0]["addresses"][0], "10.244.1.2");
@@ -104,6 +111,7 @@ fn reply() -> proto::StatusReply {
     };
     proto::StatusReply {
         version: "0.1.0".into(),
+        api_version: headrace_api::API_VERSION,
         state_source: "controller".into(),
         ports: vec![port],
         workers: vec![worker],

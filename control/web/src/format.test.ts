@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { bits, burstClasses, duration, durationClasses, percent, scaled } from "./format";
+import { bits, burstClasses, duration, durationClasses, nanoseconds, percent, scaled } from "./format";
 
 test("three digits and a prefix", () => {
   expect([0, 1, 7.25, 12.34, 99.96, 999.4, 999.6, 1234, 1.2e6, 9.99e9, 2.5e12].map((n) => scaled(n))).toEqual([
@@ -13,6 +13,10 @@ test("three digits and a prefix", () => {
 
 test("a small share is not nothing", () => {
   expect([0, 0.001, 0.01, 0.5, 1].map(percent)).toEqual(["0 %", "< 1 %", "1 %", "50 %", "100 %"]);
+});
+
+test("nanoseconds of a packet, and of a superframe", () => {
+  expect([0.4, 183.4, 5400, 65_528].map(nanoseconds)).toEqual(["0 ns", "183 ns", "5.4 µs", "66 µs"]);
 });
 
 test("durations have at most two units", () => {

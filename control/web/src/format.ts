@@ -42,6 +42,11 @@ export function duration(seconds: number): string {
   return h % 24 === 0 ? `${Math.floor(h / 24)} d` : `${Math.floor(h / 24)} d ${h % 24} h`;
 }
 
+/** Nanoseconds: 183 ns, 5.4 µs, 65 µs. */
+export function nanoseconds(value: number): string {
+  return value < 1000 ? `${value.toFixed(0)} ns` : `${(value / 1000).toFixed(value < 10_000 ? 1 : 0)} µs`;
+}
+
 /** Time of day. */
 export function clock(at: number): string {
   return new Date(at).toLocaleTimeString(undefined, { hour12: false });

@@ -1,5 +1,6 @@
 //! The controller's end of the socket.
 
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use tonic::transport::{Channel, Endpoint};
@@ -12,22 +13,40 @@ pub const SOCKET: &str = "dataplane.sock";
 
 /// No connection to the dataplane.
 #[derive(Debug, thiserror::Error)]
-#[error("no dataplane at {path}: {}; is headrace-dataplane running with this run directory?", chain(source))]
+#[error("no dataplane at {}: {}; {}", path.display(), cause(source), self.remedy())]
 pub struct ConnectError {
     path: PathBuf,
     source: tonic::transport::Error,
 }
 
-/// The error and its causes: the outermost says "transport error" alone.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    let mut text = error.to_string();
-    for cause in causes.map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text += &format!(": {cause}");
+impl ConnectError {
+    /// Whether there may be a dataplane, which this user may not talk to.
+    pub fn is_denied(&self) -> bool {
+        self.kind() == Some(ErrorKind::PermissionDenied)
+    }
+
+    fn remedy(&self) -> &'static str {
+        match self.kind() {
+            Some(ErrorKind::PermissionDenied) => "only root may look into it: try sudo",
+            Some(ErrorKind::ConnectionRefused) => {
+                "one has run here and ended: start headrace-dataplane again"
+            }
+            _ => "is headrace-dataplane running with this run directory (--run-dir)?",
         }
     }
-    text
+
+    fn kind(&self) -> Option<ErrorKind> {
+        causes(&self.source).find_map(|cause| Some(cause.downcast_ref::<io::Error>()?.kind()))
+    }
+}
+
+/// What the system said, the innermost cause; those around it say no more than that there was an error.
+fn cause(error: &tonic::transport::Error) -> String {
+    causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+fn causes(error: &tonic::transport::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(error), |cause| cause.source())
 }
 
 /// Connects to the dataplane that serves `run_dir`.
@@ -67,5 +86,16 @@ mod tests {
             error.contains("/no/such/run/dir/dataplane.sock") && error.contains("No such file"),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_left_behind_is_no_wrong_directory() {
+        let directory = std::env::temp_dir().join(format!("headrace-left-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(directory.join(SOCKET)).unwrap());
+        let error = connect(&directory).await.map(drop).unwrap_err();
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert!(error.to_string().contains("start headrace-dataplane again"), "{error}");
+        assert!(!error.is_denied());
     }
 }

@@ -42,7 +42,7 @@ pub fn join(packet: &mut Packet, sought: &Sought, cx: &mut Context<'_>) -> Optio
         // A later fragment of a datagram that is the node's own.
         _ if flow.punted => Some(Verdict::Punt),
         L4::Tcp { flags, .. } => follow_tcp(packet, flags, &key, &mut flow, cx),
-        L4::Udp { .. } if !flow.seen.has(Seen::DATA) => {
+        _ if !flow.seen.has(Seen::DATA) => {
             cx.flows.saw(&key, &mut flow, Seen::DATA);
             None
         }

@@ -79,6 +79,7 @@ export interface Port {
   label: string;
   ready: boolean;
   problem: string;
+  driver: string;
   xdp_mode: string;
   copy_mode: string;
   superframes: boolean;

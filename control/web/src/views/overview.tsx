@@ -1,4 +1,4 @@
-import { bits, burstClasses, clock, durationClasses, packets, percent, plural, scaled } from "../format";
+import { bits, burstClasses, clock, durationClasses, nanoseconds, packets, percent, plural, scaled } from "../format";
 import { carried, type Drop, drops, frames, histogram, load, ofRoles } from "../rates";
 import { show } from "../preferences";
 import { events, now, points, status } from "../state";
@@ -141,11 +141,11 @@ function Stages({ worker }: { worker: Worker }) {
   return (
     <figure>
       <figcaption>
-        {sum.toFixed(0)} ns a packet, by stage
+        {nanoseconds(sum)} a packet, by stage; a superframe counts once
       </figcaption>
       <ol class="stages">
         {costs.map(({ stage, cost }) => (
-          <li key={stage} style={{ flexGrow: cost }} title={`${stage}: ${cost.toFixed(1)} ns a packet`}>
+          <li key={stage} style={{ flexGrow: cost }} title={`${stage}: ${nanoseconds(cost)} a packet`}>
             {cost / sum > 0.08 && <span>{stage}</span>}
           </li>
         ))}

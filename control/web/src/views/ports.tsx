@@ -60,7 +60,7 @@ function Row({ port }: { port: Port }) {
       </th>
       <td class="mono">{port.addresses.join(", ")}</td>
       <td title={port.why}>
-        {port.xdp_mode === "" ? "–" : `${port.xdp_mode}, ${port.copy_mode}`}
+        {[port.driver, port.xdp_mode, port.copy_mode].filter((word) => word !== "").join(", ") || "–"}
         <span class="dim">
           MTU {port.mtu}
           {port.superframes ? ", superframes" : ""}

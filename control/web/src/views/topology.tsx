@@ -22,7 +22,7 @@ export function Topology() {
   const [podAt, peerAt] = [place(shown.pods.length), place(shown.peers.length + 1)];
   return (
     <Card title="Topology" note={`${plural(pods.length, "pod")} here, ${plural(all.peers.length, "other node")}`}>
-      <div class="scroll">
+      <div class="scroll" tabIndex={0} role="region" aria-label="Picture of the topology">
         <svg class="topology" viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-label="Pods, this node and the others">
           {shown.pods.map((port, i) => (
             <PodLine key={port.interface} port={port} y={podAt(i)} middle={height / 2} />

@@ -175,6 +175,8 @@ fn connection(flow: &proto::FlowRecord) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::super::test_node::{A, B, Node};
     use super::*;
 
@@ -207,6 +209,69 @@ mod tests {
             (&dropped["reason"], &dropped["port"]),
             (&json!("spoofed_source"), &json!("pod default/a"))
         );
+    }
+
+    /// A log whose lines can be read while it is held back.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Written {
+        fn of(&self, event: &str) -> Vec<Value> {
+            let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+            let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            lines.filter(|line| line["event"] == event).collect()
+        }
+    }
+
+    fn log(node: &Node, sample: u64) -> (FlowLog, Written) {
+        let written = Written::default();
+        let log = FlowLog::new(node.sight(), Box::new(written.clone()), sample);
+        // What is sent from now on is seen.
+        node.worker_rests();
+        (log, written)
+    }
+
+    #[test]
+    fn what_does_not_fit_into_the_queue_is_lost_and_told_once() {
+        let node = Node::new();
+        let (mut log, written) = log(&node, 1);
+        for _ in 0..DROPS.0 + 44 {
+            node.send(B, (A, 53), b"spoofed");
+        }
+        node.worker_rests();
+        log.write_news().unwrap();
+        assert_eq!(written.of("dropped").len(), DROPS.0);
+        assert_eq!(written.of("lost"), [json!({ "event": "lost", "lines": 44 })]);
+        node.send(B, (A, 53), b"spoofed");
+        node.worker_rests();
+        log.write_news().unwrap();
+        assert_eq!((written.of("dropped").len(), written.of("lost").len()), (DROPS.0 + 1, 1));
+    }
+
+    #[test]
+    fn one_connection_of_so_many_is_logged_and_always_the_same() {
+        let node = Node::new();
+        let logs = [log(&node, 4), log(&node, 4)];
+        for port in 1000..1400 {
+            node.send(A, (B, port), b"x");
+        }
+        node.worker_rests();
+        let [one, other] = logs.map(|(mut log, written)| {
+            log.write_news().unwrap();
+            written.of("began").into_iter().map(|line| line["client"].clone()).collect::<Vec<_>>()
+        });
+        assert!((50..150).contains(&one.len()), "{} of 400", one.len());
+        assert_eq!(one, other);
     }
 
     #[test]
