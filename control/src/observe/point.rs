@@ -133,7 +133,8 @@ fn worker_rates(rate: Rate, (old, new): (&StatusReply, &StatusReply), index: usi
         status.ports.iter().filter_map(|port| port.by_worker.get(index)).map(|c| c.rx_bytes).sum()
     };
     WorkerRates {
-        load: share(busy, alive),
+        // A turn counts when it ends, however long it was kept off its core.
+        load: share(busy, alive).min(1.0),
         bps: 8.0 * rate.of(bytes(old), bytes(new)),
         pps,
         burst: share(pps, bursts),

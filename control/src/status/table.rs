@@ -150,7 +150,7 @@ impl Tables {
             "merged",
         ];
         let rows = s.workers.iter().map(|w| {
-            let core = if w.pinned { w.core.to_string() } else { format!("{} (not pinned)", w.core) };
+            let core = if w.pinned { w.core.to_string() } else { "any".into() };
             vec![
                 w.id.to_string(),
                 core,

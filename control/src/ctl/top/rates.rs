@@ -38,8 +38,10 @@ pub(super) struct Rates {
 pub(super) struct Worker {
     /// Its number.
     pub id: u32,
-    /// Its core.
+    /// Its core, when it is pinned to one.
     pub core: u32,
+    /// Whether it is.
+    pub pinned: bool,
     /// Part of the time with packets in hand, 0 to 1.
     pub load: f64,
     /// It did not go round its loop once in a time that even an idle worker does not sleep through.
@@ -54,6 +56,13 @@ pub(super) struct Worker {
     pub drops: f64,
     /// New connections' entries, per second.
     pub new_flows: f64,
+}
+
+impl Worker {
+    /// Where it is; one that is not pinned may be anywhere.
+    fn name(&self) -> String {
+        if self.pinned { format!("core {}", self.core) } else { format!("worker {}", self.id) }
+    }
 }
 
 /// A port in a second.
@@ -122,13 +131,13 @@ impl fmt::Display for Rates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for w in &self.workers {
             if w.stands {
-                write!(f, "core {} stands still; ", w.core)?;
+                write!(f, "{} stands still; ", w.name())?;
                 continue;
             }
             write!(
                 f,
-                "core {} {:3.0} % {:.3} Mpps {:.3} Gbit/s {:.1} per burst {:.0} drops/s; ",
-                w.core,
+                "{} {:3.0} % {:.3} Mpps {:.3} Gbit/s {:.1} per burst {:.0} drops/s; ",
+                w.name(),
                 w.load * 100.0,
                 w.frames / 1e6,
                 w.bits / 1e9,
@@ -166,6 +175,7 @@ fn worker(
     Worker {
         id: w.id,
         core: w.core,
+        pinned: w.pinned,
         stands: w.loops == old.loops && per.0 >= LONG_FOR_A_TURN,
         load: if alive == 0 { 0.0 } else { (busy as f64 / alive as f64).min(1.0) },
         frames: per.of(w.frames, old.frames),

@@ -170,7 +170,7 @@ fn core(w: &Worker) -> Row<'_> {
     };
     Row::new([
         Line::raw(w.id.to_string()),
-        Line::raw(w.core.to_string()),
+        Line::raw(if w.pinned { w.core.to_string() } else { "any".into() }),
         Line::raw(format!("{:3.0} %", w.load * 100.0)),
         bar,
         Line::raw(format!("{:.3}", w.frames / 1e6)),

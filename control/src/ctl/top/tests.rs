@@ -18,6 +18,7 @@ fn status(uptime: u64, frames: u64, busy_ns: u64, drops: u64) -> proto::StatusRe
     let drop = proto::Count { name: "no_route".into(), meaning: "Nothing leads there.".into(), count: drops };
     let worker = proto::WorkerStatus {
         core: 3,
+        pinned: true,
         loops: frames,
         frames,
         bursts: frames / 8,

@@ -15,14 +15,16 @@ export function Histogram({ label, classes, counts }: HistogramProps) {
   const first = counts.findIndex((count) => count > 0);
   const shown = counts.slice(0, last + 1).map((count, i) => ({ count, name: classes[i] ?? "" }));
   const from = Math.max(Math.min(first, last - 5), 0);
+  // Every second name has room for two.
+  const step = last + 1 - from > 8 ? 2 : 1;
   return (
     <ol class="histogram" aria-label={label}>
-      {shown.slice(from).map(({ count, name }) => (
+      {shown.slice(from).map(({ count, name }, i) => (
         <li key={name} title={`${name}: ${scaled(count)} (${percent(count / sum)})`}>
           <span class="column">
             <i style={{ height: `${(count / highest) * 100}%` }} />
           </span>
-          <span class="class">{name.replace("< ", "")}</span>
+          <span class="class">{i % step === 0 ? name.replace("< ", "") : "\u00a0"}</span>
         </li>
       ))}
     </ol>

@@ -97,11 +97,9 @@ function Core({ worker, index }: { worker: Worker; index: number }) {
   const rates = now.value?.workers[index];
   const turns = histogram(points.value, index, "turn_durations");
   const bursts = histogram(points.value, index, "burst_sizes");
+  const title = worker.pinned ? `Core ${worker.core}` : `Worker ${worker.id}`;
   return (
-    <Card
-      title={`Core ${worker.core}`}
-      note={`worker ${worker.id}${worker.pinned ? "" : ", not pinned"}`}
-    >
+    <Card title={title} note={worker.pinned ? `worker ${worker.id}` : "on any core"}>
       <div class="core">
         <Gauge share={rates?.load ?? 0} />
         <dl class="facts">
@@ -111,7 +109,7 @@ function Core({ worker, index }: { worker: Worker; index: number }) {
         </dl>
       </div>
       <Chart
-        label={`Load of core ${worker.core} over ten minutes`}
+        label={`Load of ${title} over ten minutes`}
         height={90}
         top={1}
         format={percent}
@@ -120,11 +118,11 @@ function Core({ worker, index }: { worker: Worker; index: number }) {
       <div class="pair">
         <figure>
           <figcaption>Time of a burst</figcaption>
-          <Histogram label={`Time of a burst on core ${worker.core}`} classes={durationClasses(turns.length)} counts={turns} />
+          <Histogram label={`Time of a burst, ${title}`} classes={durationClasses(turns.length)} counts={turns} />
         </figure>
         <figure>
           <figcaption>Packets in a burst</figcaption>
-          <Histogram label={`Packets in a burst on core ${worker.core}`} classes={burstClasses(bursts.length)} counts={bursts} />
+          <Histogram label={`Packets in a burst, ${title}`} classes={burstClasses(bursts.length)} counts={bursts} />
         </figure>
       </div>
       <Stages worker={worker} />
