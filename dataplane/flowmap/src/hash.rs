@@ -22,17 +22,20 @@ pub(crate) const MAX_BUCKETS: usize = 1 << CHOICE_BITS;
 
 impl Hash {
     /// The two candidate buckets among `mask + 1`, a power of two and at least 2. They always differ.
+    #[inline]
     pub(crate) fn buckets(self, mask: usize) -> [usize; 2] {
         let first = self.first_bucket(mask);
         [first, first ^ (((self.0 >> CHOICE_BITS) as usize & mask) | 1)]
     }
 
     /// The first of them.
+    #[inline]
     pub(crate) fn first_bucket(self, mask: usize) -> usize {
         self.0 as usize & mask
     }
 
     /// The tag, never 0.
+    #[inline]
     pub(crate) fn tag(self) -> u16 {
         ((self.0 >> 48) as u16).max(1)
     }
@@ -62,7 +65,8 @@ impl Seed {
             k1 ^ 0x7465_6462_7974_6573,
         ];
         let length = 16 << 56; // SipHash ends a message with its length in bytes
-        for word in key.words().into_iter().chain([length]) {
+        let [first, second] = key.words();
+        for word in [first, second, length] {
             v[3] ^= word;
             sip_round(&mut v);
             v[0] ^= word;

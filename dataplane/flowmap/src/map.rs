@@ -64,14 +64,32 @@ impl FlowMap {
     }
 
     /// Begins to load the entry itself, whose place the line got by [`prefetch`](FlowMap::prefetch) tells. A
-    /// second pass over the burst, for tables that do not fit the cache.
+    /// second pass over the burst, for tables that do not fit the cache. Returns that place, where
+    /// [`lookup_at`](FlowMap::lookup_at) looks first.
     #[inline]
-    pub fn prefetch_entry(&self, hash: Hash) {
+    pub fn prefetch_entry(&self, hash: Hash) -> Slot {
         let [first, second] = hash.buckets(self.mask);
         let bucket = self.bucket(first);
         match bucket.tagged(hash.tag()).next() {
-            Some(lane) => prefetch_read(bucket.record(lane)),
-            None => prefetch_read(self.bucket(second)),
+            Some(lane) => {
+                prefetch_read(bucket.record(lane));
+                slot(first, lane)
+            }
+            None => {
+                prefetch_read(self.bucket(second));
+                slot(second, 0)
+            }
+        }
+    }
+
+    /// Finds a flow, without a lock, which probably is in `likely`: wherever it is, it is found.
+    #[inline]
+    pub fn lookup_at(&self, likely: Slot, key: &Key, hash: Hash) -> Option<Found> {
+        // A key has one place: if it is there, it is nowhere else.
+        let there = self.place(likely).and_then(|(bucket, lane)| bucket.record(lane).read_of(key));
+        match there {
+            Some(found) => Some(Found { slot: likely, last_seen: found.last_seen, value: found.value }),
+            None => self.lookup(key, hash),
         }
     }
 

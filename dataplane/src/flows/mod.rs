@@ -18,7 +18,7 @@ mod tests;
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use headrace_flowmap::{EvictionRank, FlowMap, Geometry, Hash, Insert, Key, OpenError};
+use headrace_flowmap::{EvictionRank, FlowMap, Geometry, Hash, Insert, Key, OpenError, Slot};
 use headrace_wire::checksum::Delta;
 use headrace_wire::nat::Deltas;
 
@@ -45,8 +45,12 @@ pub type Seconds = u32;
 /// A key on its way to its entry: hashed once, whatever is done with it.
 #[derive(Clone, Copy, Debug)]
 pub struct Sought {
-    key: Key,
+    /// The key itself.
+    pub key: FlowKey,
+    packed: Key,
     hash: Hash,
+    /// Where its entry probably is.
+    likely: Slot,
 }
 
 /// The flow table.
@@ -121,25 +125,26 @@ impl Flows {
     /// What looks for the flow of `key`, and begins to load where that will be.
     #[inline]
     pub fn seek(&self, key: &FlowKey) -> Sought {
-        let key = key.pack();
-        let hash = self.map.hash(&key);
+        let packed = key.pack();
+        let hash = self.map.hash(&packed);
         self.map.prefetch(hash);
-        Sought { key, hash }
+        Sought { key: *key, packed, hash, likely: Slot::from_raw(0) }
     }
 
-    /// Begins to load the entry itself; what [`Flows::seek`] asked for has come since.
+    /// Begins to load the entry itself and its counts; what [`Flows::seek`] asked for has come since.
     #[inline]
-    pub fn prefetch(&self, sought: &Sought) {
-        self.map.prefetch_entry(sought.hash);
+    pub fn prefetch(&self, sought: &mut Sought) {
+        sought.likely = self.map.prefetch_entry(sought.hash);
+        self.counts.prefetch(sought.likely);
     }
 
     /// The flow looked for. Marks it as used.
     #[inline]
-    pub fn find_sought(&self, Sought { key, hash }: &Sought, now: Seconds) -> Option<Flow> {
-        let found = self.map.lookup(key, *hash)?;
-        self.counts.prefetch(found.slot);
+    pub fn find_sought(&self, sought: &Sought, now: Seconds) -> Option<Flow> {
+        let packed = &sought.packed;
+        let found = self.map.lookup_at(sought.likely, packed, sought.hash)?;
         if found.last_seen != now {
-            self.map.touch(found.slot, key, now);
+            self.map.touch(found.slot, packed, now);
         }
         Some(Flow::unpack(found.slot, found.value))
     }

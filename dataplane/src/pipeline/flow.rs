@@ -20,9 +20,9 @@ use crate::tables::services::FrontendKey;
 /// Gives every undecided packet its flow, if it has one. Memory is asked for all buckets, then for all entries, before the
 /// first of them is read.
 pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
-    let sought: ArrayVec<Sought, BURST> =
+    let mut sought: ArrayVec<Sought, BURST> =
         burst.iter().map(|packet| cx.flows.seek(&FlowKey::of(&packet.ip))).collect();
-    sought.iter().for_each(|sought| cx.flows.prefetch(sought));
+    sought.iter_mut().for_each(|sought| cx.flows.prefetch(sought));
     let (mut hits, mut misses) = (0, 0);
     for (packet, sought) in burst.iter_mut().zip(&sought).filter(|(p, _)| p.verdict == Verdict::Undecided) {
         let verdict = join(packet, sought, cx);
@@ -37,7 +37,7 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
 /// Gives a packet its flow and notes what it says of its connection. The verdict when that alone decides.
 pub fn join(packet: &mut Packet, sought: &Sought, cx: &mut Context<'_>) -> Option<Verdict> {
     packet.flow = None;
-    let (key, mut flow) = find(packet, sought, cx)?;
+    let (key, mut flow) = (sought.key, find(packet, sought, cx)?);
     let verdict = match packet.ip.l4 {
         // A later fragment of a datagram that is the node's own.
         _ if flow.punted => Some(Verdict::Punt),
@@ -53,11 +53,12 @@ pub fn join(packet: &mut Packet, sought: &Sought, cx: &mut Context<'_>) -> Optio
 }
 
 /// The flow of a packet, unless the packet shows that it is over. ICMP errors belong to none.
-fn find(packet: &Packet, sought: &Sought, cx: &Context<'_>) -> Option<(FlowKey, Flow)> {
+#[inline]
+fn find(packet: &Packet, sought: &Sought, cx: &Context<'_>) -> Option<Flow> {
     if matches!(packet.ip.l4, L4::IcmpError { .. }) {
         return None;
     }
-    let key = FlowKey::of(&packet.ip);
+    let key = sought.key;
     let mut flow = cx.flows.find_sought(sought, cx.now)?;
     let is_over = match packet.ip.l4 {
         L4::Tcp { flags, .. } => opens_anew(flags, &flow, &key, cx),
@@ -68,7 +69,7 @@ fn find(packet: &Packet, sought: &Sought, cx: &Context<'_>) -> Option<(FlowKey, 
         cx.flows.end(&key, &flow);
         return None;
     }
-    Some((key, flow))
+    Some(flow)
 }
 
 /// A client that uses the ports of a closed connection again opens a new one: it may get another endpoint.

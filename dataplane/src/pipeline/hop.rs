@@ -15,12 +15,18 @@ const LARGEST: u16 = u16::MAX;
 
 /// Refuses packets whose time ran out, and those too large that must not be fragmented.
 pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
+    // That of the last packet's way, which is often the next one's.
+    let mut known = None;
     for packet in burst.iter_mut() {
         let Verdict::Forward(out) = packet.verdict else { continue };
+        let next_hop_mtu = match known {
+            Some((port, way, mtu)) if (port, way) == (packet.port, out) => mtu,
+            _ => mtu(packet.port, out, cx.tables, cx.node),
+        };
+        known = Some((packet.port, out, next_hop_mtu));
         if packet.ip.ttl <= 1 {
             packet.verdict = Verdict::Refuse(IcmpError::TimeExceeded, DropReason::TtlExceeded);
-        } else if too_big(packet, mtu(packet.port, out, cx.tables, cx.node)) {
-            let next_hop_mtu = mtu(packet.port, out, cx.tables, cx.node);
+        } else if too_big(packet, next_hop_mtu) {
             let error = IcmpError::FragmentationNeeded { next_hop_mtu };
             packet.verdict = Verdict::Refuse(error, DropReason::TooBig);
         }

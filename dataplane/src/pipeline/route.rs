@@ -13,11 +13,21 @@ use crate::tables::{HopIndex, Peer, PeerIndex, Route};
 
 /// Gives packets of known flows their way out, then makes every packet that leaves by the uplink sure of its next hop.
 pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
-    for packet in burst.iter_mut().filter(|p| p.verdict == Verdict::Undecided) {
-        packet.verdict = by_flow(packet, cx);
-    }
+    // Of the packets of a burst many take one way.
+    let mut sure = None;
     for packet in burst.iter_mut() {
-        packet.verdict = resolved(packet.verdict, cx);
+        if packet.verdict == Verdict::Undecided {
+            packet.verdict = by_flow(packet, cx);
+        }
+        if let Verdict::Forward(out) | Verdict::Reply(out) = packet.verdict
+            && sure != Some(out)
+        {
+            let verdict = resolved(packet.verdict, cx);
+            if verdict == packet.verdict {
+                sure = Some(out);
+            }
+            packet.verdict = verdict;
+        }
     }
 }
 
@@ -46,7 +56,7 @@ pub fn towards(destination: Ipv4Addr, transit: Transit, cx: &Context<'_>) -> Ver
 }
 
 fn by_flow(packet: &mut Packet, cx: &mut Context<'_>) -> Verdict {
-    let Some((key, mut flow)) = packet.flow else { return Verdict::Undecided };
+    let Some((key, flow)) = &mut packet.flow else { return Verdict::Undecided };
     let generation = cx.tables.route_generation;
     if flow.route_generation == generation
         && let Some(out) = flow.out
@@ -57,8 +67,7 @@ fn by_flow(packet: &mut Packet, cx: &mut Context<'_>) -> Verdict {
     let transit = if answers { Transit::Allowed } else { Transit::Refused };
     let verdict = towards(flow.rewrite.dst, transit, cx);
     if let Verdict::Forward(out) = verdict {
-        cx.flows.set_route(&key, &mut flow, out, generation);
-        packet.flow = Some((key, flow));
+        cx.flows.set_route(key, flow, out, generation);
     }
     verdict
 }

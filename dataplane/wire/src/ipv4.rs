@@ -7,7 +7,7 @@ use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::Header;
-use crate::checksum::{Delta, sum};
+use crate::checksum::{Delta, sum, sum_words};
 
 /// Longest IPv4 header, with 40 bytes of options.
 pub const MAX_HEADER_LEN: usize = 60;
@@ -226,7 +226,10 @@ pub fn header_checksum(header: &[u8]) -> u16 {
 /// Whether the checksum of a header is right; `header` is the whole header with its options.
 #[inline]
 pub fn header_checksum_is_right(header: &[u8]) -> bool {
-    sum(header).finish() == 0
+    match <&[u8; Ipv4Header::LEN]>::try_from(header) {
+        Ok(plain) => sum_words(plain).finish() == 0,
+        Err(_) => sum(header).finish() == 0,
+    }
 }
 
 /// Whether a packet on a network may carry `addr` as its source (RFC 1122, 3.2.1.3; RFC 1812, 5.3.7):
