@@ -99,7 +99,9 @@ impl Table {
                     hash
                 });
                 if entries {
-                    hashes.iter().for_each(|&hash| self.map.prefetch_entry(hash));
+                    hashes.iter().for_each(|&hash| {
+                        self.map.prefetch_entry(hash);
+                    });
                 }
                 for (key, hash) in burst.iter().zip(hashes) {
                     serialize(self.map.lookup(key, hash).is_some());

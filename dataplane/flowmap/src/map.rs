@@ -83,7 +83,7 @@ impl FlowMap {
     }
 
     /// Finds a flow, without a lock, which probably is in `likely`: wherever it is, it is found.
-    #[inline]
+    #[inline(always)]
     pub fn lookup_at(&self, likely: Slot, key: &Key, hash: Hash) -> Option<Found> {
         // A key has one place: if it is there, it is nowhere else.
         let there = self.place(likely).and_then(|(bucket, lane)| bucket.record(lane).read_of(key));

@@ -50,7 +50,7 @@ impl Record {
     }
 
     /// A whole copy of the entry if its key is `key`, else `None`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read_of(&self, key: &Key) -> Option<Snapshot> {
         // Final, as the words on `looks_like` say: no need to see whether a writer is at work.
         if !self.looks_like(key) {

@@ -230,7 +230,7 @@ impl Flow {
     }
 
     /// The inverse of [`Flow::pack`]. Any words make some flow; a file cannot make this panic.
-    #[inline]
+    #[inline(always)]
     pub fn unpack(slot: Slot, value: Value) -> Self {
         let w = value.0;
         Self {

@@ -139,7 +139,7 @@ impl Flows {
     }
 
     /// The flow looked for. Marks it as used.
-    #[inline]
+    #[inline(always)]
     pub fn find_sought(&self, sought: &Sought, now: Seconds) -> Option<Flow> {
         let packed = &sought.packed;
         let found = self.map.lookup_at(sought.likely, packed, sought.hash)?;

@@ -9,6 +9,14 @@ use crate::port::PortIndex;
 /// Bytes of a chunk.
 const CHUNK: u32 = 4096;
 
+/// Bytes of a cache line.
+const LINE: u32 = 64;
+/// Where data begins differs from chunk to chunk: all at the same place of a page would share the few lines that a first-level
+/// cache has for that place (eight of 512). So many lines of the headroom can be spared.
+const COLOURS: u32 = 4;
+/// The same for frames that leave room in their chunk.
+const FULL_COLOURS: u32 = 32;
+
 /// End of a chain.
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -221,7 +229,8 @@ impl Pool {
     pub fn take(&mut self) -> Option<Piece> {
         let chunk = self.free.pop()?;
         self.owners[chunk as usize] = Owner::InHand;
-        Some(Piece { addr: chunk * CHUNK + HEADROOM, len: self.chunk_capacity() })
+        let colour = chunk % COLOURS * LINE;
+        Some(Piece { addr: chunk * CHUNK + HEADROOM - colour, len: self.chunk_capacity() })
     }
 
     /// Takes a free chunk and returns `len` bytes of it; `None` also when it holds fewer.
@@ -230,7 +239,11 @@ impl Pool {
         if len > self.chunk_capacity() as usize {
             return None;
         }
-        Some(Piece { len: len as u32, ..self.take()? })
+        let mut piece = self.take()?;
+        let lines = (piece.len - len as u32) / LINE;
+        piece.addr += (piece.addr / CHUNK % FULL_COLOURS).min(lines) * LINE;
+        piece.len = len as u32;
+        Some(piece)
     }
 
     /// Makes a frame of one piece in hand.
@@ -275,6 +288,7 @@ impl Pool {
     }
 
     /// Makes a frame of pieces in hand. More than [`MAX_CHUNKS`] or none are freed and `None` comes back.
+    #[inline]
     pub fn assemble(&mut self, pieces: &[Piece]) -> Option<Frame> {
         let (head, rest) = match pieces {
             [head, rest @ ..] if pieces.len() <= MAX_CHUNKS => (*head, rest),

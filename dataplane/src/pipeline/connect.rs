@@ -119,7 +119,7 @@ fn connect(packet: &mut Packet, target: &Target<'_>, out: Out, cx: &mut Context<
         Err(reason) => return Verdict::Drop(reason),
     };
     if begins_tcp(&packet.ip)
-        && let Some(mss) = announced_mss(cx.pools, packet)
+        && let Some(mss) = announced_mss(cx.pools, &packet.frame, &packet.ip)
     {
         cx.flows.limit_partner(&key, &flow, mss, false);
     }

@@ -13,7 +13,7 @@ use super::{Context, fragment};
 use crate::burst::{Burst, Packet, Verdict};
 use crate::drop_reason::DropReason;
 use crate::flows::{Flow, FlowKey, Reset, Seen, Segment, Sought};
-use crate::frames::Pools;
+use crate::frames::{Frame, Pools};
 use crate::port::BURST;
 use crate::tables::services::FrontendKey;
 
@@ -37,39 +37,38 @@ pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
 /// Gives a packet its flow and notes what it says of its connection. The verdict when that alone decides.
 pub fn join(packet: &mut Packet, sought: &Sought, cx: &mut Context<'_>) -> Option<Verdict> {
     packet.flow = None;
-    let (key, mut flow) = (sought.key, find(packet, sought, cx)?);
-    let verdict = match packet.ip.l4 {
-        // A later fragment of a datagram that is the node's own.
-        _ if flow.punted => Some(Verdict::Punt),
-        L4::Tcp { flags, .. } => follow_tcp(packet, flags, &key, &mut flow, cx),
-        _ if !flow.seen.has(Seen::DATA) => {
-            cx.flows.saw(&key, &mut flow, Seen::DATA);
-            None
-        }
-        _ => None,
-    };
-    packet.flow = Some((key, flow));
-    verdict
-}
-
-/// The flow of a packet, unless the packet shows that it is over. ICMP errors belong to none.
-#[inline]
-fn find(packet: &Packet, sought: &Sought, cx: &Context<'_>) -> Option<Flow> {
+    // ICMP errors belong to none.
     if matches!(packet.ip.l4, L4::IcmpError { .. }) {
         return None;
     }
-    let key = sought.key;
-    let mut flow = cx.flows.find_sought(sought, cx.now)?;
-    let is_over = match packet.ip.l4 {
-        L4::Tcp { flags, .. } => opens_anew(flags, &flow, &key, cx),
-        L4::Udp { .. } => flow.original && !still_goes_there(&key, &mut flow, cx),
-        _ => false,
-    };
-    if is_over {
-        cx.flows.end(&key, &flow);
+    // Written where it stays; see ingress.
+    packet.flow = Some((sought.key, cx.flows.find_sought(sought, cx.now)?));
+    let Packet { frame, ip, flow: Some((key, flow)), .. } = packet else { return None };
+    if is_over(ip, key, flow, cx) {
+        cx.flows.end(key, flow);
+        packet.flow = None;
         return None;
     }
-    Some(flow)
+    match ip.l4 {
+        // A later fragment of a datagram that is the node's own.
+        _ if flow.punted => Some(Verdict::Punt),
+        L4::Tcp { flags, .. } => follow_tcp(frame, ip, flags, key, flow, cx),
+        _ if !flow.seen.has(Seen::DATA) => {
+            cx.flows.saw(key, flow, Seen::DATA);
+            None
+        }
+        _ => None,
+    }
+}
+
+/// Whether a packet shows that its flow is over.
+#[inline]
+fn is_over(ip: &Ipv4Packet, key: &FlowKey, flow: &mut Flow, cx: &Context<'_>) -> bool {
+    match ip.l4 {
+        L4::Tcp { flags, .. } => opens_anew(flags, flow, key, cx),
+        L4::Udp { .. } => flow.original && !still_goes_there(key, flow, cx),
+        _ => false,
+    }
 }
 
 /// A client that uses the ports of a closed connection again opens a new one: it may get another endpoint.
@@ -85,13 +84,14 @@ fn opens_anew(flags: TcpFlags, flow: &Flow, key: &FlowKey, cx: &Context<'_>) -> 
 
 /// Keeps a TCP connection's state. The verdict on what does not belong to it.
 fn follow_tcp(
-    packet: &Packet,
+    frame: &Frame,
+    ip: &Ipv4Packet,
     flags: TcpFlags,
     key: &FlowKey,
     flow: &mut Flow,
     cx: &mut Context<'_>,
 ) -> Option<Verdict> {
-    let segment = segment(packet, flags, cx.pools)?;
+    let segment = segment(frame, ip, flags, cx.pools)?;
     if flags.contains(TcpFlags::RST) {
         let reset = cx.flows.reset(key, flow, &segment);
         return (reset == Reset::Foreign).then_some(Verdict::Drop(DropReason::TcpResetForeign));
@@ -107,7 +107,7 @@ fn follow_tcp(
         cx.flows.saw(key, flow, seen);
     }
     if flags.contains(TcpFlags::SYN)
-        && let Some(mss) = announced_mss(cx.pools, packet)
+        && let Some(mss) = announced_mss(cx.pools, frame, ip)
     {
         cx.flows.limit_partner(key, flow, mss, false);
     }
@@ -116,14 +116,14 @@ fn follow_tcp(
 
 /// What a TCP packet's header says; `None` when it is not at hand, and the packet is dropped further on.
 #[inline]
-fn segment(packet: &Packet, flags: TcpFlags, pools: &Pools) -> Option<Segment> {
-    let l4 = pools.head(&packet.frame).get(EthernetHeader::LEN + packet.ip.l4_offset()..)?;
+fn segment(frame: &Frame, ip: &Ipv4Packet, flags: TcpFlags, pools: &Pools) -> Option<Segment> {
+    let l4 = pools.head(frame).get(EthernetHeader::LEN + ip.l4_offset()..)?;
     let header = TcpHeader::of(l4)?;
     Some(Segment {
         flags,
         sequence: header.sequence.get(),
         acknowledgment: header.acknowledgment.get(),
-        payload: packet.ip.payload_len() as u32,
+        payload: ip.payload_len() as u32,
     })
 }
 
@@ -132,9 +132,9 @@ fn segment(packet: &Packet, flags: TcpFlags, pools: &Pools) -> Option<Segment> {
 const LEAST_MSS: u16 = 256;
 
 /// The MSS that a SYN announces: it limits what the other direction may send.
-pub fn announced_mss(pools: &Pools, packet: &Packet) -> Option<u16> {
-    let l4 = EthernetHeader::LEN + packet.ip.l4_offset();
-    let announced = tcp::mss(pools.head(&packet.frame).get(l4..)?)?;
+pub fn announced_mss(pools: &Pools, frame: &Frame, ip: &Ipv4Packet) -> Option<u16> {
+    let l4 = EthernetHeader::LEN + ip.l4_offset();
+    let announced = tcp::mss(pools.head(frame).get(l4..)?)?;
     Some(announced.max(LEAST_MSS))
 }
 

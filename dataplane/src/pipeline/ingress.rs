@@ -48,7 +48,7 @@ pub fn run(
     cx: &mut Context<'_>,
 ) {
     prefetch_headers(received, cx);
-    for mut frame in received.drain(..) {
+    for frame in received.drain(..) {
         let admission = match port {
             PortIndex::UPLINK => from_uplink(&frame, cx),
             PortIndex::HOST => from_host(&frame, cx),
@@ -56,21 +56,31 @@ pub fn run(
         };
         match admission {
             Ok(Admission::Packet(Admitted { tunnel, peer, ip })) => {
-                if tunnel > 0 && !frame.pull(tunnel) {
-                    unreachable!("the inner headers lie behind the tunnel's in the first chunk");
-                }
-                cx.pools.trim(&mut frame, ETHERNET + usize::from(ip.total_len));
-                frame.checksum = checksum_state(cx.pools.head(&frame), &ip);
                 let verdict = Verdict::Undecided;
-                let mut packet = Packet { frame, port, peer, ip, flow: None, verdict, mark: 0 };
-                packet.mark = cx.stats.admitted(&packet);
-                burst.push(packet);
+                // Changed where it stays: what is written in parts and copied at once waits until all of them have left the
+                // processor's store buffer.
+                burst.push(Packet { frame, port, peer, ip, flow: None, verdict, mark: 0 });
+                if let Some(packet) = burst.last_mut() {
+                    settle(packet, tunnel, cx);
+                }
             }
             Ok(Admission::Answer) => answers.push((port, frame)),
             Err(reason) => cx.stats.end(port, cx.pools, frame, reason),
         }
     }
     cx.stats.walked(StageId::INGRESS, burst);
+}
+
+/// Takes the tunnel and padding off a packet's frame, and sees what its checksum is.
+#[inline]
+fn settle(packet: &mut Packet, tunnel: usize, cx: &mut Context<'_>) {
+    let frame = &mut packet.frame;
+    if tunnel > 0 && !frame.pull(tunnel) {
+        unreachable!("the inner headers lie behind the tunnel's in the first chunk");
+    }
+    cx.pools.trim(frame, ETHERNET + usize::from(packet.ip.total_len));
+    frame.checksum = checksum_state(cx.pools.head(frame), &packet.ip);
+    packet.mark = cx.stats.admitted(packet);
 }
 
 /// Headers were last written by another core, or by the device: begin to load them all before the first is read.
@@ -85,6 +95,7 @@ fn prefetch_headers(received: &Received, cx: &Context<'_>) {
 }
 
 /// A pod may send IPv4 from its own addresses to its gateway's MAC address, and ask who has the gateway.
+#[inline(always)]
 fn from_pod(frame: &Frame, port: PortIndex, cx: &mut Context<'_>) -> Result<Admission, DropReason> {
     let Some(pod) = cx.tables.ports.get(port) else { return Err(DropReason::PortGone) };
     let bytes = cx.pools.head(frame);
@@ -190,11 +201,13 @@ fn decapsulate(frame: &Frame, outer: &Ipv4Packet, cx: &mut Context<'_>) -> Resul
     Ok(Admission::Packet(Admitted { tunnel: inner_at, peer: Some(index), ip }))
 }
 
+#[inline(always)]
 fn inner_packet(bytes: &[u8], l3_len: usize) -> Result<Ipv4Packet, DropReason> {
     let ip = parse_ipv4(bytes, l3_len).map_err(reason)?;
     check_addresses(&ip).map(|()| ip)
 }
 
+#[inline(always)]
 fn check_addresses(ip: &Ipv4Packet) -> Result<(), DropReason> {
     if !is_valid_source(ip.src) {
         return Err(DropReason::InvalidSource);
@@ -222,6 +235,7 @@ fn answer_arp(frame: &Frame, gateways: &[Ipv4Addr], cx: &mut Context<'_>) -> Res
 }
 
 /// A sender on this machine leaves checksums to its device, and AF_XDP does not say so.
+#[inline(always)]
 fn checksum_state(bytes: &[u8], ip: &Ipv4Packet) -> Checksum {
     let l3 = &bytes[ETHERNET..];
     match (partial::stored_checksum(l3, ip), ip.l4_checksum_offset()) {

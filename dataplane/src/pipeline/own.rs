@@ -9,12 +9,11 @@ use super::Context;
 use super::route::{self, Transit};
 use crate::burst::{Burst, Packet, Verdict};
 use crate::drop_reason::DropReason;
-use crate::tables::Route;
 
 /// Decides about packets to an address of our own that belong to no flow.
 pub fn run(burst: &mut Burst, cx: &mut Context<'_>) {
     for packet in burst.iter_mut().filter(|p| p.verdict == Verdict::Undecided && p.flow.is_none()) {
-        if cx.tables.routes.lookup(packet.ip.dst) == Route::Own {
+        if cx.tables.routes.is_own(packet.ip.dst) {
             packet.verdict = answer(packet, cx);
         }
     }

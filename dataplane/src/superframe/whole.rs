@@ -11,6 +11,7 @@ use super::segment::Job;
 use crate::frames::{Checksum, Frame, Pools};
 
 /// Makes the frame; the original stays with the caller. `None` when this is no such packet, or no chunk is free.
+#[inline]
 pub fn run(
     pools: &mut Pools,
     frame: &Frame,

@@ -11,7 +11,7 @@ pub mod service;
 pub mod services;
 mod traffic;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -36,6 +36,9 @@ pub const GATEWAY_MAC: MacAddr = MacAddr([0xee; 6]);
 
 /// Bytes that VXLAN over IPv4 puts in front of an inner IP packet: 20 IPv4, 8 UDP, 8 VXLAN, 14 Ethernet (RFC 7348 5).
 pub const VXLAN_OVERHEAD: u16 = 50;
+
+/// A map whose keys the controller chooses, so that its hash is quick and need not resist anybody.
+pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// Everything a worker needs to forward, but for the flows.
 #[derive(Clone)]
@@ -102,7 +105,7 @@ pub struct Node {
 }
 
 /// Ports of the node that lead to pods of it.
-pub type HostPorts = HashMap<FrontendKey, Frontend>;
+pub type HostPorts = Map<FrontendKey, Frontend>;
 
 impl Node {
     /// Whether an address is the node's own.
@@ -224,7 +227,7 @@ pub struct Peers {
     /// In the order of their names.
     pub list: Vec<Peer>,
     /// By tunnel address.
-    pub by_address: HashMap<Ipv4Addr, PeerIndex>,
+    pub by_address: Map<Ipv4Addr, PeerIndex>,
     /// Whether there is a path without a tunnel.
     pub any_direct: bool,
 }

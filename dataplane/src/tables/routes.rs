@@ -1,12 +1,11 @@
 //! Where destinations lie: one lookup for a flow's first packet.
 
-use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use ipnetwork::Ipv4Network;
 use prefix_trie::PrefixMap;
 
-use super::{HopIndex, PeerIndex};
+use super::{HopIndex, Map, PeerIndex};
 use crate::port::PortIndex;
 
 /// Where a packet goes next.
@@ -29,7 +28,7 @@ pub enum Route {
 /// Destinations: exact addresses first, then prefixes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routes {
-    exact: HashMap<Ipv4Addr, Route>,
+    exact: Map<Ipv4Addr, Route>,
     prefixes: PrefixMap<Ipv4Network, Route>,
 }
 
@@ -41,6 +40,12 @@ impl Routes {
         }
         let host = Ipv4Network::from(destination);
         self.prefixes.get_lpm(&host).map_or(Route::None, |(_, route)| *route)
+    }
+
+    /// Whether an address is the dataplane's own.
+    pub fn is_own(&self, address: Ipv4Addr) -> bool {
+        // No range is: what is not exact need not be looked for.
+        self.exact.get(&address) == Some(&Route::Own)
     }
 
     /// Adds the route of one address; a later one replaces an earlier one.

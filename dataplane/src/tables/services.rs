@@ -3,10 +3,10 @@
 //! They are spread over shards that snapshots share: a change copies the shards it touches, so its cost does not grow with
 //! a cluster of ten thousand Services. NodePorts stand under the unspecified address, once for all addresses of the node.
 
-use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use super::Map;
 use super::service::{Frontend, FrontendKind};
 
 const SHARDS: usize = 256;
@@ -39,7 +39,7 @@ pub struct Uses {
     pub external: u32,
 }
 
-type Shard<K, V> = Arc<HashMap<K, V>>;
+type Shard<K, V> = Arc<Map<K, V>>;
 
 /// All frontends of a snapshot.
 #[derive(Clone)]

@@ -163,14 +163,16 @@ impl Encap {
         let total_len = Ipv4Header::LEN as u16 + udp_len;
         let tos = ecn_of(inner.tos);
         let fields = Sum::of_word(tos.into()) + Sum::of_word(total_len) + Sum::of_word(inner.id);
-        let mut headers = self.headers;
+        // Changed where they lie: a copy of what has just been written in parts waits for the processor's store buffer.
+        self.headers.put(out)?;
+        let headers = EncapHeaders::of_mut(out).ok_or(NoRoom { need: ENCAP_LEN, have: 0 })?;
         headers.ip.tos = tos;
         headers.ip.total_len.set(total_len);
         headers.ip.id.set(inner.id);
         headers.ip.checksum.set((self.sum + fields).finish());
         headers.udp.src_port.set(source_port(inner.flow_hash));
         headers.udp.length.set(udp_len);
-        headers.put(out)
+        Ok(())
     }
 }
 

@@ -36,7 +36,7 @@ pub fn frontend_keys(wanted: &state::Service) -> Vec<FrontendKey> {
 
 /// Host ports of pods.
 pub(super) fn host_ports<'a>(ports: impl Iterator<Item = &'a state::Port>) -> HostPorts {
-    let mut all = HostPorts::new();
+    let mut all = HostPorts::default();
     for port in ports {
         let Some(pod) = port.addresses.iter().find_map(|a| v4(*a)) else { continue };
         for wanted in &port.host_ports {

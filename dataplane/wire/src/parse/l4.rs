@@ -9,7 +9,7 @@ use crate::tcp::TcpHeader;
 use crate::udp::UdpHeader;
 
 /// Reads the header at the front of `bytes`, which are those at hand of `len` in all.
-#[inline]
+#[inline(always)]
 pub(super) fn parse(
     protocol: Protocol,
     fragment: Fragment,
@@ -30,7 +30,7 @@ pub(super) fn parse(
     }
 }
 
-#[inline]
+#[inline(always)]
 fn tcp(bytes: &[u8], len: usize, short: ParseError) -> Result<L4, ParseError> {
     let header: &TcpHeader = view(bytes, len, short)?;
     let header_len = header.header_len();
@@ -52,7 +52,7 @@ fn tcp(bytes: &[u8], len: usize, short: ParseError) -> Result<L4, ParseError> {
     })
 }
 
-#[inline]
+#[inline(always)]
 fn udp(bytes: &[u8], len: usize, short: ParseError, fragment: Fragment) -> Result<L4, ParseError> {
     let header: &UdpHeader = view(bytes, len, short)?;
     let length = header.length.get();
@@ -83,7 +83,7 @@ fn icmp(bytes: &[u8], len: usize, short: ParseError) -> Result<L4, ParseError> {
 }
 
 /// The header at the front; `short` when the packet is too short for it, as opposed to the bytes at hand.
-#[inline]
+#[inline(always)]
 fn view<H: Header>(bytes: &[u8], len: usize, short: ParseError) -> Result<&H, ParseError> {
     if len < H::LEN {
         return Err(short);

@@ -282,7 +282,7 @@ pub fn parse_ethernet(first_bytes: &[u8], frame_len: usize) -> Result<EtherFrame
 ///
 /// # Errors
 /// The first of [`ParseError`]'s reasons that applies.
-#[inline]
+#[inline(always)]
 pub fn parse_ipv4(bytes: &[u8], l3_len: usize) -> Result<Ipv4Packet, ParseError> {
     let header = fixed_header(bytes, l3_len)?;
     let header_len = header.header_len();
@@ -315,7 +315,7 @@ pub fn parse_ipv4(bytes: &[u8], l3_len: usize) -> Result<Ipv4Packet, ParseError>
 }
 
 /// The fixed header, once its lengths fit each other and the frame.
-#[inline]
+#[inline(always)]
 fn fixed_header(bytes: &[u8], l3_len: usize) -> Result<&Ipv4Header, ParseError> {
     if l3_len < Ipv4Header::LEN {
         return Err(ParseError::TruncatedIpv4);
