@@ -48,7 +48,7 @@ struct Row {
     help: &'static str,
 }
 
-const KEYS: [Row; 18] = [
+const KEYS: [Row; 19] = [
     row(
         "run-dir",
         "DIR",
@@ -61,6 +61,12 @@ const KEYS: [Row; 18] = [
         "NAME",
         None,
         "Device towards other nodes [default: the node address's, else the default route's]",
+    ),
+    row(
+        "uplink-queues",
+        "keep|match",
+        Some("keep"),
+        "match: give the uplink a queue for each worker, and spread tunnels over them (resets most NICs' links)",
     ),
     row(
         "driver",
@@ -141,6 +147,8 @@ pub struct Config {
     pub run_dir: PathBuf,
     /// The uplink's name; `None` = the device that holds the node's address, else the default route's.
     pub uplink: Option<String>,
+    /// Whether the uplink gets as many queues as there are workers.
+    pub match_queues: bool,
     /// Which driver serves which kind of port.
     pub drivers: Drivers,
     /// Whether established flows within the node are handed to the kernel.
@@ -200,6 +208,7 @@ impl Config {
         Ok(Self {
             run_dir: sources.required("run-dir", values::run_dir)?,
             uplink: sources.optional("uplink", values::device)?,
+            match_queues: sources.required("uplink-queues", values::keep_or_match)?,
             drivers: sources.required("driver", values::drivers)?,
             shortcut: sources.required("shortcut", values::on_or_off)?,
             state: sources.optional("state", values::state_file)?,

@@ -1,7 +1,7 @@
 #!/bin/sh
 # build.sh PROGRAMS PLUGIN ARCHIVE: packs an OCI image (image-spec 1.1) of the programs, and prints its digest.
 #
-# There is no base image: the image holds our programs, the tools that they run (nft; ip and ethtool for preflight), and the libraries that
+# There is no base image: the image holds our programs, the tools that they run (nft; ip for preflight), and the libraries that
 # these are linked with, from this machine. The CNI plugin is linked statically, for it runs on the node, whatever C library is there.
 # The same files give the same digest: names are sorted, times and owners are nought, nothing tells when or where.
 set -eu
@@ -33,7 +33,7 @@ blob() {
 for program in "$programs/headrace-dataplane" "$programs/headrace-agent" "$programs/headracectl" "$plugin"; do
 	install -D -m 755 --strip "$program" "$root/usr/local/bin/${program##*/}"
 done
-for tool in nft ip ethtool; do
+for tool in nft ip; do
 	path=$(PATH=$PATH:/usr/sbin command -v "$tool") || { echo "$tool is missing: run make deps" >&2; exit 1; }
 	install -D -m 755 "$(readlink -f "$path")" "$root/usr/sbin/$tool"
 done

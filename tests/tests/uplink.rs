@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use headrace_lab::daemon::Daemon;
+use headrace_lab::plan::NIC;
 use headrace_lab::traffic::{Hold, Ping, TcpServer, stream};
 use headrace_lab::{Lab, LabConfig};
 
@@ -34,6 +35,33 @@ fn the_nodes_own_connections_go_on_while_the_dataplane_starts_stops_and_dies() -
     findings.equal("the connection breaks", &report.broken.map(|e| e.to_string()), &None);
     findings.equal("numbers came back", &(report.echoed > 50), &true);
     findings.finish(lab)
+}
+
+#[test]
+fn an_uplink_gets_a_queue_for_each_worker_where_that_is_asked_for() -> Result<()> {
+    let config = LabConfig {
+        nodes: 2,
+        workers: 2,
+        dataplane_args: vec!["--uplink-queues=match".into()],
+        ..LabConfig::default()
+    };
+    let Some(mut lab) = support::lab(config)? else { return Ok(()) };
+    let mut findings = Findings::default();
+    lab.stop("node1", Daemon::Dataplane)?;
+    let one = lab.space("node1")?.run(&format!("ethtool -L {NIC} rx 1 tx 1"));
+    findings.check("one queue", one);
+    findings.equal("queues before", &queues(&lab)?, &Some(1));
+    lab.start("node1", Daemon::Dataplane)?;
+    findings.equal("queues afterwards", &queues(&lab)?, &Some(2));
+    findings.reach(&lab, "node1-pod1", "node2-pod1", &[lab.address("node1-pod1")?]);
+    findings.finish(lab)
+}
+
+/// Receive queues of node1's uplink, as ethtool tells them.
+fn queues(lab: &Lab) -> Result<Option<u32>> {
+    let text = lab.space("node1")?.run(&format!("ethtool -l {NIC}"))?;
+    let now = text.lines().rev().find_map(|line| line.strip_prefix("RX:"));
+    Ok(now.and_then(|count| count.trim().parse().ok()))
 }
 
 fn reach(lab: &Lab, node: SocketAddrV4) -> Result<()> {

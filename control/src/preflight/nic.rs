@@ -1,9 +1,9 @@
 //! The NIC that carries pods' packets.
 
 use std::path::Path;
-use std::process::Command;
 
 use headrace_xsk::program::program_on;
+use headrace_xsk::spread::{self, UdpSpread};
 
 use super::Options;
 use super::report::Finding;
@@ -143,12 +143,12 @@ fn spread_over_workers(name: &str, count: u32, workers: u32) -> Finding {
         std::cmp::Ordering::Less => Finding::warning(
             FEATURE,
             format!("{seen}: some workers get nothing from the wire"),
-            format!("ethtool -L {name} combined {workers}, or fewer --cores"),
+            "start the dataplane with --uplink-queues match, or fewer --cores",
         ),
         std::cmp::Ordering::Greater => Finding::note(
             FEATURE,
             format!("{seen}: workers serve several queues each"),
-            format!("ethtool -L {name} combined {workers} saves them that"),
+            "the dataplane's --uplink-queues match saves them that",
         ),
     }
 }
@@ -156,18 +156,13 @@ fn spread_over_workers(name: &str, count: u32, workers: u32) -> Finding {
 /// Tunnel packets differ in their UDP source port: a NIC that does not look at it puts all of a peer's on one queue.
 fn udp_spread(name: &str) -> Finding {
     const FEATURE: &str = "UDP spread";
-    let output = Command::new("ethtool").args(["-n", name, "rx-flow-hash", "udp4"]).output();
-    let text = match output {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
-        Ok(_) => return Finding::note(FEATURE, format!("{name} does not tell how it spreads UDP"), ""),
-        Err(e) => return Finding::note(FEATURE, format!("cannot tell: ethtool: {e}"), "install ethtool"),
-    };
-    if text.contains("L4 bytes 0 & 1") && text.contains("L4 bytes 2 & 3") {
-        return Finding::ok(FEATURE, "by addresses and ports");
+    match spread::udp(name) {
+        Ok(UdpSpread::Ports) => Finding::ok(FEATURE, "by addresses and ports"),
+        Ok(UdpSpread::Addresses) => Finding::warning(
+            FEATURE,
+            format!("{name} spreads UDP by addresses only: the tunnel of each peer comes by one queue"),
+            "start the dataplane with --uplink-queues match",
+        ),
+        Err(e) => Finding::note(FEATURE, format!("{name} does not tell how it spreads UDP: {e}"), ""),
     }
-    Finding::warning(
-        FEATURE,
-        format!("{name} spreads UDP by addresses only: the tunnel of each peer comes by one queue"),
-        format!("ethtool -N {name} rx-flow-hash udp4 sdfn"),
-    )
 }

@@ -122,7 +122,7 @@ fn what_is_not_well_is_named_with_a_remedy() {
         ),
         ("MTU", |f| f.write("sys/class/net/nic0/mtu", "600"), Severity::Error, "want 626"),
         ("MTU", |f| f.write("sys/class/net/nic0/mtu", "1400"), Severity::Note, "pods 1350"),
-        ("queues", |f| f.write("sys/class/net/nic0/queues/rx-1/x", ""), Severity::Note, "combined 1"),
+        ("queues", |f| f.write("sys/class/net/nic0/queues/rx-1/x", ""), Severity::Note, "--uplink-queues"),
         (
             "other networks",
             |f| f.write("sys/class/net/flannel.1/mtu", ""),

@@ -155,6 +155,14 @@ pub(super) fn on_or_off(text: &str) -> Result<bool, String> {
     }
 }
 
+pub(super) fn keep_or_match(text: &str) -> Result<bool, String> {
+    match text {
+        "match" => Ok(true),
+        "keep" => Ok(false),
+        _ => Err("keep or match".into()),
+    }
+}
+
 pub(super) fn cores(text: &str) -> Result<Cores, String> {
     let available = available();
     let remedy = || format!("cores of this process, as in 0,1 or 2-5; it may use {available:?}");

@@ -30,6 +30,7 @@ pub mod start;
 pub mod state_file;
 pub mod status;
 pub mod uplink;
+mod uplink_queues;
 pub mod veth;
 pub mod warnings;
 pub mod workers;

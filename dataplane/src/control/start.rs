@@ -138,7 +138,7 @@ pub(super) async fn serve_until(
         Err(error) => (Err(error), None),
     };
     let ports = Ports::new(pins, workers.count(), config.drivers.pods, guard)?;
-    let uplink = Uplink::new(pins, config.drivers.tunnel)?;
+    let uplink = Uplink::new(pins, config.drivers.tunnel, config.match_queues)?;
     let run_dir = config.run_dir.clone();
     let file = config.state.as_deref().map(StateFile::follow).transpose().map_err(StartError::Runtime)?;
     let parts = Parts { config, file, kernel, ports, uplink, workers, flows, shortcut };

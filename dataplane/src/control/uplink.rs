@@ -24,6 +24,7 @@ use super::frontends;
 use super::kernel::{Link, View};
 use super::queues::{Queues, QueuesError};
 use super::retry::Failure;
+use super::uplink_queues;
 use super::workers::{Half, Workers};
 use crate::config::TunnelDriver;
 use crate::frames::{AreaId, HEADROOM};
@@ -92,6 +93,7 @@ enum InStackError {
 pub struct Uplink {
     program: UplinkProgram,
     driver: TunnelDriver,
+    match_queues: bool,
     open: Option<Open>,
     problem: String,
     failure: Option<Failure>,
@@ -101,15 +103,17 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    /// Loads the XDP program, or takes over that of an earlier process.
+    /// Loads the XDP program, or takes over that of an earlier process. With `match_queues` the device gets a queue for each
+    /// worker.
     ///
     /// # Errors
     /// [`ProgramError`] when it cannot be loaded or pinned.
-    pub fn new(pins: &Path, driver: TunnelDriver) -> Result<Self, ProgramError> {
+    pub fn new(pins: &Path, driver: TunnelDriver, match_queues: bool) -> Result<Self, ProgramError> {
         let program = UplinkProgram::load_or_take_over(pins)?;
         Ok(Self {
             program,
             driver,
+            match_queues,
             open: None,
             problem: "it was not looked for yet".into(),
             failure: None,
@@ -220,6 +224,20 @@ impl Uplink {
     }
 
     fn open_device(
+        &mut self,
+        link: &Link,
+        end: Option<SocketAddrV4>,
+        workers: &Workers,
+    ) -> Result<Open, QueuesError> {
+        // Most drivers cannot while sockets are open.
+        let unfit =
+            if self.match_queues { uplink_queues::fit(&link.name, workers.count()) } else { Vec::new() };
+        let mut open = self.open_with_driver(link, end, workers)?;
+        open.warnings.extend(unfit);
+        Ok(open)
+    }
+
+    fn open_with_driver(
         &mut self,
         link: &Link,
         end: Option<SocketAddrV4>,

@@ -30,6 +30,7 @@ pub mod packet;
 pub mod program;
 mod ring;
 mod socket;
+pub mod spread;
 mod sys;
 pub mod sysctl;
 #[cfg(test)]

@@ -103,14 +103,14 @@ fn feature_names(name: &str) -> io::Result<Vec<String>> {
 }
 
 /// A u64 as the two words it occupies in memory.
-fn words(value: u64) -> [u32; 2] {
+pub(crate) fn words(value: u64) -> [u32; 2] {
     let bytes = value.to_ne_bytes();
     let word = |n: usize| u32::from_ne_bytes([bytes[n], bytes[n + 1], bytes[n + 2], bytes[n + 3]]);
     [word(0), word(4)]
 }
 
 /// One ethtool command; `command` is its struct as words, with the lengths the kernel shall fill inside it.
-fn ethtool(name: &str, command: &mut [u32]) -> io::Result<()> {
+pub(crate) fn ethtool(name: &str, command: &mut [u32]) -> io::Result<()> {
     let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
     let mut request = request(name)?;
     request.ifr_ifru.ifru_data = command.as_mut_ptr().cast();

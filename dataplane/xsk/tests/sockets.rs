@@ -7,6 +7,7 @@ mod support;
 use std::net::UdpSocket;
 use std::time::Duration;
 
+use headrace_xsk::spread::{self, Queues};
 use headrace_xsk::{
     Area, AreaConfig, Desc, Kick, Mode, OpenError, Socket, SocketConfig, TxMetadata, device, offloads,
 };
@@ -185,4 +186,27 @@ fn udp_frame(to: [u8; 6], payload: &[u8]) -> Vec<u8> {
     }
     frame.extend(payload);
     frame
+}
+
+#[test]
+fn a_device_gets_as_many_queues_as_it_can_have() {
+    if !kernel() {
+        return;
+    }
+    let node = Netns::new("qcount");
+    node.ip("link add nic0 numrxqueues 4 numtxqueues 4 type veth peer name nic1 numrxqueues 4 numtxqueues 4");
+    node.enter();
+    for queues in [1, 4, 2, 2] {
+        spread::set_queues("nic0", queues).unwrap();
+        assert_eq!(spread::queues("nic0").unwrap(), Queues { now: queues, most: 4 });
+    }
+    for queues in [0, 5] {
+        assert_eq!(spread::set_queues("nic0", queues).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    }
+    assert_eq!(spread::queues("nic0").unwrap().now, 2);
+    // What a veth cannot, it says so.
+    for unknown in [spread::udp("nic0").map(drop), spread::spread_udp_by_ports("nic0")] {
+        assert_eq!(unknown.unwrap_err().kind(), std::io::ErrorKind::Unsupported);
+    }
+    assert_eq!(spread::queues("nic9").unwrap_err().raw_os_error(), Some(libc::ENODEV));
 }
