@@ -139,9 +139,14 @@ fn peers(wanted: &Wanted<'_>, facts: &KernelFacts, hops: &mut Hops) -> Peers {
         let Some(address) = v4(peer.address) else { continue };
         let hop: Option<HopIndex> = facts.next_hop(address).and_then(|hop| hops.intern(hop));
         let index = PeerIndex(peers.list.len() as u16);
-        peers.by_address.insert(address, index);
         let mut addresses = vec![address];
         addresses.extend(peer.other_addresses.iter().filter_map(|a| v4(*a)));
+        // It may send from another address than the one that its tunnel ends at: flannel's device keeps the node's own
+        // when its operator has another one published.
+        for other in &addresses[1..] {
+            peers.by_address.entry(*other).or_insert(index);
+        }
+        peers.by_address.insert(address, index);
         peers.list.push(Peer {
             address,
             addresses,

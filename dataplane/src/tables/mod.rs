@@ -226,7 +226,7 @@ impl Peer {
 pub struct Peers {
     /// In the order of their names.
     pub list: Vec<Peer>,
-    /// By tunnel address.
+    /// By each of their addresses.
     pub by_address: Map<Ipv4Addr, PeerIndex>,
     /// Whether there is a path without a tunnel.
     pub any_direct: bool,
@@ -243,7 +243,7 @@ impl Peers {
     pub fn keep_traffic(&mut self, before: &Self) {
         for peer in &mut self.list {
             let before = before.by_address.get(&peer.address).and_then(|index| before.get(*index));
-            if let Some(before) = before {
+            if let Some(before) = before.filter(|before| before.address == peer.address) {
                 peer.traffic = before.traffic.clone();
             }
         }

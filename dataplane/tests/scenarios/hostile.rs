@@ -144,6 +144,9 @@ fn tunnels_are_for_known_peers_and_their_own_addresses() {
     }
     w.forward(NodeB, &udp(FAR, A), PodA);
     w.forward(NodeB, &udp("192.168.7.11:9", A), PodA);
+    // A peer may send from another of its addresses than the one that its tunnel ends at.
+    let other = Vxlan { src: "192.168.7.12", ..good };
+    w.send_frames(0, NodeB, vec![other.around(&inner)]).only(PodA);
 }
 
 #[test]

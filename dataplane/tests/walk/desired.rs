@@ -40,8 +40,8 @@ impl Desired {
                 pod(At::Plain, "10.1.0.4", false),
             ],
             peers: vec![
-                peer("node-b", NODE_B, "10.1.1.0/24", At::NodeB),
-                peer("node-c", NODE_C, "10.1.2.0/24", At::NodeC),
+                peer("node-b", [NODE_B, "192.168.7.12"], "10.1.1.0/24", At::NodeB),
+                peer("node-c", [NODE_C, "192.168.9.13"], "10.1.2.0/24", At::NodeC),
             ],
             services: Vec::new(),
             asked: BTreeSet::new(),
@@ -199,11 +199,11 @@ fn pod(at: At, address: &str, superframes: bool) -> (PortIndex, Port) {
     (at.port(), port)
 }
 
-fn peer(name: &str, address: &str, pods: &str, at: At) -> Peer {
+fn peer(name: &str, [address, other]: [&str; 2], pods: &str, at: At) -> Peer {
     Peer {
         name: name.into(),
         address: address.parse().unwrap(),
-        other_addresses: Vec::new(),
+        other_addresses: vec![other.parse().unwrap()],
         pod_cidrs: vec![pods.parse().unwrap()],
         vtep_mac: at.vtep(),
     }

@@ -178,6 +178,10 @@ proptest! {
             prop_assert_eq!(built.direct, direct && hop == Some(built.address));
             let index = tables.peers.by_address[&built.address];
             prop_assert_eq!(tables.peers.get(index).unwrap().address, built.address);
+            for other in &wanted.other_addresses {
+                let peer = v4(*other).and_then(|other| tables.peers.get(*tables.peers.by_address.get(&other)?));
+                prop_assert!(peer.is_some_and(|peer| peer.addresses.iter().any(|a| IpAddr::V4(*a) == *other)));
+            }
         }
     }
 
