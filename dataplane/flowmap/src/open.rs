@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::bucket::WAYS;
 use crate::hash::{MAX_BUCKETS, Seed};
@@ -15,6 +16,9 @@ use crate::takeover::{self, Takeover};
 
 /// The most flows that a table can be made for.
 pub const MAX_CAPACITY: usize = MAX_BUCKETS * WAYS;
+
+/// How long a process that was killed may hold on to its table: until its last thread has left the kernel.
+const LAST_MOMENTS: Duration = Duration::from_secs(3);
 
 /// The size and sort of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,10 +165,16 @@ fn open_locked(path: &Path) -> Result<File, OpenError> {
     if !file.metadata().map_err(fail("examine"))?.is_file() {
         return Err(OpenError::NotAFile { path: path.to_owned() });
     }
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(fail("lock")(source)),
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if start.elapsed() < LAST_MOMENTS => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(fail("lock")(source)),
+        }
     }
 }
 
