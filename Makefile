@@ -60,6 +60,7 @@ kube-proxy-oracle: ## kube-proxy's own choice of endpoints as a program, which t
 kube-cluster: ## Kubernetes as one program, for the labs with an API server (Go; minutes the first time)
 	@$(call go-program,cluster,lab with an API server)
 	@$(call go-program,dns,lab with a DNS server)
+	@$(call go-program,flannel,lab with flanneld)
 
 # Without Go it says so and goes on; with CI=true that is an error.
 go-program = tests/k8s/build.sh $(1) >/dev/null || { [ $$? = 3 ] && [ "$$CI" != true ] && echo "SKIPPED: no $(2)"; }

@@ -1,7 +1,6 @@
 //! The two daemons of a Headrace node: start, wait until they serve, stop, kill.
 
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -116,11 +115,7 @@ pub fn kill(machine: &Machine, daemon: Daemon, process: Process) -> Result<(), L
 /// An error about `daemon` with the end of its log.
 #[must_use]
 pub fn failure(machine: &Machine, daemon: Daemon, problem: String) -> LabError {
-    let log = machine.log(daemon.binary());
-    let text = fs::read_to_string(&log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    let tail = lines[lines.len().saturating_sub(25)..].join("\n");
-    LabError::Daemon { daemon: daemon.binary(), node: machine.space.name.clone(), problem, log, tail }
+    machine.failure(daemon.binary(), problem)
 }
 
 /// A binary of this project: beside the running one, or one folder up, where tests run from.

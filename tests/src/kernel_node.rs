@@ -39,6 +39,22 @@ pub fn move_tunnel(
     remotes(machine, node, peers)
 }
 
+/// Takes away what stands for flanneld, for the real one; bridge and pods, which are its plugin's, stay.
+///
+/// # Errors
+/// [`LabError::Command`].
+pub fn remove_flannel(machine: &Machine) -> Result<(), LabError> {
+    machine
+        .space
+        .script(
+            "ip link delete flannel.1
+             iptables -w -t nat -D POSTROUTING -j FLANNEL-POSTRTG
+             iptables -w -t nat -F FLANNEL-POSTRTG
+             iptables -w -t nat -X FLANNEL-POSTRTG",
+        )
+        .map(drop)
+}
+
 /// Attaches a pod with the address `address`: veth to the bridge, as flannel's CNI plugin has the bridge plugin do.
 ///
 /// # Errors

@@ -22,6 +22,7 @@ pub mod daemon;
 pub mod dataplane;
 pub mod demo;
 mod error;
+pub mod flanneld;
 pub mod forward;
 pub mod headrace_node;
 pub mod interrupt;

@@ -118,6 +118,16 @@ impl Machine {
         Ok(process)
     }
 
+    /// An error about a program that [`launch`](Self::launch) started as `name`, with the end of its log.
+    #[must_use]
+    pub fn failure(&self, name: &'static str, problem: String) -> LabError {
+        let log = self.log(name);
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = lines[lines.len().saturating_sub(25)..].join("\n");
+        LabError::Daemon { daemon: name, node: self.space.name.clone(), problem, log, tail }
+    }
+
     /// A file in the machine's log folder.
     #[must_use]
     pub fn log(&self, name: &str) -> PathBuf {

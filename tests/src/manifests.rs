@@ -19,7 +19,14 @@ pub fn write_nodes(folder: &Path, nodes: &[NodePlan]) -> Result<(), LabError> {
 /// The Node objects as YAML, one document each.
 #[must_use]
 pub fn node_objects(nodes: &[NodePlan]) -> String {
-    let documents: Vec<String> = nodes.iter().map(node).collect();
+    let documents: Vec<String> = nodes.iter().map(|plan| node(plan, &annotations(plan))).collect();
+    documents.join("---\n")
+}
+
+/// The same as kubelets leave them: nobody has said yet how a node is reached.
+#[must_use]
+pub fn bare_node_objects(nodes: &[NodePlan]) -> String {
+    let documents: Vec<String> = nodes.iter().map(|plan| node(plan, "")).collect();
     documents.join("---\n")
 }
 
@@ -51,18 +58,26 @@ fn service_file(name: &str) -> String {
 }
 
 /// flannel reads its own MAC address back by splitting the string: this order of keys, no blanks.
-fn node(node: &NodePlan) -> String {
+fn annotations(node: &NodePlan) -> String {
+    format!(
+        r#"  annotations:
+    flannel.alpha.coreos.com/backend-type: vxlan
+    flannel.alpha.coreos.com/backend-data: '{{"VNI":1,"VtepMAC":"{mac}"}}'
+    flannel.alpha.coreos.com/public-ip: {address}
+    flannel.alpha.coreos.com/kube-subnet-manager: "true"
+"#,
+        mac = node.vtep_mac(),
+        address = node.address,
+    )
+}
+
+fn node(node: &NodePlan, annotations: &str) -> String {
     format!(
         r#"apiVersion: v1
 kind: Node
 metadata:
   name: {name}
-  annotations:
-    flannel.alpha.coreos.com/backend-type: vxlan
-    flannel.alpha.coreos.com/backend-data: '{{"VNI":1,"VtepMAC":"{mac}"}}'
-    flannel.alpha.coreos.com/public-ip: {address}
-    flannel.alpha.coreos.com/kube-subnet-manager: "true"
-spec:
+{annotations}spec:
   podCIDR: {cidr}
   podCIDRs: ["{cidr}"]
 status:
@@ -73,7 +88,6 @@ status:
     address: {name}
 "#,
         name = node.name,
-        mac = node.vtep_mac(),
         address = node.address,
         cidr = node.pod_cidr(),
     )

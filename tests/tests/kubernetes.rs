@@ -52,6 +52,14 @@ pub(crate) fn cluster() -> Result<Option<(Lab, ControlPlane)>> {
 
 /// The same for another lab.
 pub(crate) fn cluster_of(config: LabConfig) -> Result<Option<(Lab, ControlPlane)>> {
+    cluster_with(config, manifests::node_objects)
+}
+
+/// The same with Node objects that `nodes` makes of the lab's.
+pub(crate) fn cluster_with(
+    config: LabConfig,
+    nodes: fn(&[NodePlan]) -> String,
+) -> Result<Option<(Lab, ControlPlane)>> {
     let Some(program) = control_plane::program()? else {
         if std::env::var("CI").is_ok_and(|ci| ci == "true") {
             bail!("Go is missing, and CI must not skip the tests with an API server");
@@ -62,7 +70,7 @@ pub(crate) fn cluster_of(config: LabConfig) -> Result<Option<(Lab, ControlPlane)
     let Some(mut lab) = support::lab(config)? else { return Ok(None) };
     let host = lab.state().outside.clone().context("there is no outside host")?;
     let plane = ControlPlane::start(&host, OUTSIDE, program)?;
-    plane.apply(&manifests::node_objects(&plans(&lab)))?;
+    plane.apply(&nodes(&plans(&lab)))?;
     plane.apply(&std::fs::read_to_string(rbac())?)?;
     let mut kubeconfig = String::new();
     for node in lab.state().nodes.iter().filter(|node| node.plan.kind == NodeKind::Headrace) {

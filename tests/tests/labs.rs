@@ -16,6 +16,7 @@ mod dashboard;
 mod deploy;
 mod endpoint_churn;
 mod flannel;
+mod flanneld;
 mod frontends;
 mod full_table;
 mod host_port;

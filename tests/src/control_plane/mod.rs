@@ -159,7 +159,7 @@ impl ControlPlane {
         if wait_until(LIMIT, ready) {
             return Ok(());
         }
-        Err(self.failure("kube-apiserver", format!("was not ready after {LIMIT:?}")))
+        Err(self.machine.failure("kube-apiserver", format!("was not ready after {LIMIT:?}")))
     }
 
     /// Flags that the next start of the API server has besides.
@@ -330,15 +330,7 @@ current-context: lab
         if process.wait_gone(Duration::from_secs(5)) {
             return Ok(());
         }
-        Err(self.failure(part, "does not end".to_owned()))
-    }
-
-    fn failure(&self, part: &'static str, problem: String) -> LabError {
-        let log = self.machine.log(part);
-        let text = fs::read_to_string(&log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        let tail = lines[lines.len().saturating_sub(25)..].join("\n");
-        LabError::Daemon { daemon: part, node: self.machine.space.name.clone(), problem, log, tail }
+        Err(self.machine.failure(part, "does not end".to_owned()))
     }
 
     fn path(&self, file: &str) -> String {
