@@ -92,7 +92,7 @@ impl Socket {
     /// one of an area registers the memory. Packets arrive once an XDP program redirects them here and
     /// [`Socket::fill`] has lent chunks.
     ///
-    /// A socket must not be the area's second on one queue. May wait up to 0.2 s for the queue of a socket just
+    /// A socket must not be the area's second on one queue. May wait up to 3 s for the queue of a socket just
     /// closed.
     ///
     /// # Errors

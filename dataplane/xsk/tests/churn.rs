@@ -8,7 +8,7 @@ mod support;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use headrace_xsk::program::PodProgram;
 use headrace_xsk::{Area, AreaConfig, Desc, Kick, Mode, Socket, SocketConfig, device, offloads};
@@ -49,7 +49,14 @@ impl Node {
     }
 
     fn open(&mut self, port: usize, ifindex: u32) {
-        let socket = Socket::open(&self.area.handle(), ifindex, 0, &CONFIG).unwrap();
+        // Namespaces of earlier tests that are being cleaned up hold the lock under which a queue is freed, for seconds at times.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let socket = loop {
+            match Socket::open(&self.area.handle(), ifindex, 0, &CONFIG) {
+                Err(error) if error.is_busy() && Instant::now() < deadline => {}
+                opened => break opened.unwrap(),
+            }
+        };
         self.ports[port] = Some(socket);
         self.fill(port);
     }
