@@ -86,15 +86,18 @@ impl Counts {
     }
 }
 
-/// Adds up a burst's packets, run by run of one flow.
+/// Adds up a burst's packets, run by run of one flow. Parts of their own: what is written in parts and read as a whole waits
+/// for the processor's store buffer.
 pub struct Tally<'a> {
     counts: &'a Counts,
-    run: Cell<(u32, u64, u64)>,
+    slot: Cell<u32>,
+    frames: Cell<u64>,
+    bytes: Cell<u64>,
 }
 
 impl<'a> Tally<'a> {
     pub(super) fn new(counts: &'a Counts) -> Self {
-        Self { counts, run: Cell::new((u32::MAX, 0, 0)) }
+        Self { counts, slot: Cell::new(u32::MAX), frames: Cell::new(0), bytes: Cell::new(0) }
     }
 
     /// A packet of a flow.
@@ -103,19 +106,24 @@ impl<'a> Tally<'a> {
         if cfg!(not(feature = "counters")) {
             return;
         }
-        let (at, frames, sum) = self.run.get();
-        if at == slot.raw() {
-            self.run.set((at, frames + 1, sum + u64::from(bytes)));
+        if self.slot.get() == slot.raw() {
+            self.frames.set(self.frames.get() + 1);
+            self.bytes.set(self.bytes.get() + u64::from(bytes));
         } else {
-            self.counts.add(Slot::from_raw(at), frames, sum);
-            self.run.set((slot.raw(), 1, bytes.into()));
+            self.end();
+            self.slot.set(slot.raw());
+            self.frames.set(1);
+            self.bytes.set(bytes.into());
         }
+    }
+
+    fn end(&self) {
+        self.counts.add(Slot::from_raw(self.slot.get()), self.frames.get(), self.bytes.get());
     }
 }
 
 impl Drop for Tally<'_> {
     fn drop(&mut self) {
-        let (at, frames, bytes) = self.run.get();
-        self.counts.add(Slot::from_raw(at), frames, bytes);
+        self.end();
     }
 }

@@ -122,8 +122,8 @@ impl Flows {
         self.find_sought(&self.seek(key), now)
     }
 
-    /// What looks for the flow of `key`, and begins to load where that will be.
-    #[inline]
+    /// What looks for the flow of `key`, and begins to load where that will be. Inlined, so that it is put together where it stays.
+    #[inline(always)]
     pub fn seek(&self, key: &FlowKey) -> Sought {
         let packed = key.pack();
         let hash = self.map.hash(&packed);
