@@ -97,9 +97,8 @@ bench-commit: bench ## the same as bench, then keep the result in docs/bench and
 bench-readme: build ## make README.md's figures, the page and the plots from docs/bench/result.json
 	target/release/headrace-lab bench-readme
 
-soak: image ## what tests do for seconds, for longer: changes of endpoints, a cluster without its API server (root)
+soak: build ## what tests do for seconds, for longer: changes of endpoints (root)
 	HEADRACE_SOAK_SECONDS=30 cargo test --release --locked -p headrace-lab --test labs -- endpoint_churn --nocapture
-	HEADRACE_API_AWAY=60 cargo test --release --locked -p headrace-lab --test labs -- a_cluster_runs_ordinary_workloads --nocapture
 
 bench-counters: ## what the counters cost: the pipeline with them and without, in turns; ratios of times
 	cargo bench --locked -p headrace-bench --bench counters --no-default-features --target-dir target/without-counters --no-run

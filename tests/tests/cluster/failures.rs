@@ -18,6 +18,10 @@ use super::operation::none_failed;
 use super::{LIMIT, PORT, TWO, WEB, ready, web_runs};
 use crate::findings::Findings;
 
+/// How long the API server is away: longer than agents, kubelets and controllers wait for an answer, and than nodes may be
+/// silent.
+const AWAY: Duration = Duration::from_secs(60);
+
 pub(super) fn check(cluster: &mut Cluster, findings: &mut Findings) {
     for component in ["agent", "dataplane"] {
         findings.check(format!("deleted pods of the {component}"), deleted_daemons(cluster, component));
@@ -76,7 +80,7 @@ fn api_server_away(cluster: &mut Cluster) -> Result<()> {
     let load = Load::start(&one.space, WEB);
     cluster.plane.stop_api_server()?;
     let added = attach_by_hand(cluster);
-    sleep(away());
+    sleep(AWAY);
     connections.go_on()?;
     none_failed(load)?;
     cluster.plane.start_api_server()?;
@@ -85,13 +89,6 @@ fn api_server_away(cluster: &mut Cluster) -> Result<()> {
     ensure!(wait_until(LIMIT, || http::get(&one.space, WEB).is_ok()), "the Service does not answer");
     connections.held()?;
     added
-}
-
-/// How long the API server is away: longer than the first pauses between attempts of agents, kubelets and controllers; in
-/// `make soak` longer than they wait for an answer, and than nodes may be silent.
-fn away() -> Duration {
-    let seconds = std::env::var("HEADRACE_API_AWAY").ok().and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(10))
 }
 
 /// ADD works without an API server, or says that it will later.
